@@ -1,0 +1,43 @@
+"""``posa-vla COMMAND --flag=value``: one line per command, imported only when it is called."""
+
+import importlib
+import os
+import sys
+
+from posa_vla.errors import PosaError
+
+COMMANDS = {
+    "record": ("posa_vla.sim.recording", "record demonstrations of the scripted expert as a LeRobotDataset"),
+    "label": ("posa_vla.data.labelling", "add pose-conditioned anchors to a LeRobotDataset"),
+    "cache": ("posa_vla.data.cache", "decode a dataset once into memory-mapped frames"),
+    "train": ("posa_vla.training.trainer", "train PosA-VLA in two stages, anchors first"),
+    "eval": ("posa_vla.evaluation.command", "run seeded episodes and write JSON and an HTML report"),
+    "bench": ("posa_vla.benchmarks", "measure: model | projection | label | cache | sim"),
+    "demo": ("posa_vla.demo", "record, label, cache, train, evaluate, report"),
+}
+
+
+def usage() -> str:
+    lines = [f"  {name:<8} {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "usage: posa-vla COMMAND [--flag=value ...]   (posa-vla COMMAND --help)\n\n" + "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    command, *arguments = argv
+    if command not in COMMANDS:
+        print(f"posa-vla: unknown command {command!r}: choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    os.environ.setdefault("MUJOCO_GL", "egl")  # must be set before mujoco is imported
+    try:
+        return importlib.import_module(COMMANDS[command][0]).main(arguments) or 0
+    except PosaError as error:
+        print(f"posa-vla {command}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The data contract: every key that crosses a border between rooms, with its dtype, shape, unit and frame.
+
+Datasets are LeRobotDataset v3; ``C`` cameras, ``A`` action dimensions, ``S`` state dimensions. Cameras keep
+one order everywhere: the order of the rig, which is the order of `ANCHORS`' feature names.
+"""
+
+from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
+
+HEAD, WRIST = "head", "wrist"
+CAMERAS = (HEAD, WRIST)
+"""Camera names of the tabletop suite, in order; another robot's names and order come from its rig."""
+
+STATE = OBS_STATE
+"""``observation.state``, float32, (S,). Tabletop and LIBERO, S = 8: EE position (m, world), EE axis-angle
+(rad, world), two finger positions (m)."""
+
+EE_POSE = "ee_pose"
+"""``ee_pose``, float32, (7,): world_from_ee as position (m) and quaternion (w, x, y, z). Its name does not
+begin with ``observation.`` so that no policy takes it for an input."""
+
+ANCHORS = "observation.anchors"
+"""``observation.anchors``, float32, (C, 2, 4): camera × (task, end) × (u, v, depth, visibility).
+
+u, v: continuous image coordinates of the image as stored, divided by width and height; unclamped, finite.
+depth: metres along the optical axis. visibility: 1 seen … 0 occluded; -1 unknown (masked out of the loss).
+A point behind the camera is (-1, -1, depth <= 0, 1): known, and trained to an empty map."""
+
+TASK_ANCHOR, END_ANCHOR = 0, 1
+ANCHOR_NAMES = ("task", "end")
+
+STEPS_TO_INTERACTION = "observation.steps_to_interaction"
+"""float32, (1,): control steps until the interaction that the task anchor marks; -1 for none."""
+
+TASK_INDEX = "task_index"
+"""int64, the dataset's own: "same instruction" in the contrastive loss means the same id. The tabletop
+recorder gives every (colour, category) one id through `POSA_TASKS`, whatever the wording."""
+
+LANGUAGE_TOKENS = "observation.language.tokens"
+LANGUAGE_MASK = "observation.language.attention_mask"
+
+
+def image_key(camera: str) -> str:
+    """``observation.images.<camera>``: uint8 video in the dataset, float32 (3, H, W) in [0, 1] in a batch."""
+    return f"{OBS_IMAGES}.{camera}"
+
+
+__all__ = [
+    "ACTION",
+    "ANCHORS",
+    "ANCHOR_NAMES",
+    "CAMERAS",
+    "EE_POSE",
+    "END_ANCHOR",
+    "HEAD",
+    "LANGUAGE_MASK",
+    "LANGUAGE_TOKENS",
+    "STATE",
+    "STEPS_TO_INTERACTION",
+    "TASK_ANCHOR",
+    "TASK_INDEX",
+    "WRIST",
+    "image_key",
+]
