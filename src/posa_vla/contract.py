@@ -32,8 +32,14 @@ STEPS_TO_INTERACTION = "observation.steps_to_interaction"
 """float32, (1,): control steps until the interaction that the task anchor marks; -1 for none."""
 
 TASK_INDEX = "task_index"
-"""int64, the dataset's own: "same instruction" in the contrastive loss means the same id. The tabletop
-recorder gives every (colour, category) one id through `POSA_TASKS`, whatever the wording."""
+"""int64, the dataset's own id of the sentence. Several wordings may mean one goal: `TASK_IDS_FILE` says which."""
+
+TASK_IDS_FILE = "meta/posa_task_ids.json"
+"""Optional JSON object {sentence: goal id} beside the dataset: "same instruction" in the contrastive loss
+means the same goal id. Without the file every sentence is a goal of its own. The tabletop recorder writes it."""
+
+ANCHORS_FILE = "meta/posa_anchors.json"
+"""Provenance of `ANCHORS`: rig, detector, thresholds, counts and the version that wrote them."""
 
 LANGUAGE_TOKENS = "observation.language.tokens"
 LANGUAGE_MASK = "observation.language.attention_mask"
@@ -47,6 +53,7 @@ def image_key(camera: str) -> str:
 __all__ = [
     "ACTION",
     "ANCHORS",
+    "ANCHORS_FILE",
     "ANCHOR_NAMES",
     "CAMERAS",
     "EE_POSE",
@@ -57,6 +64,7 @@ __all__ = [
     "STATE",
     "STEPS_TO_INTERACTION",
     "TASK_ANCHOR",
+    "TASK_IDS_FILE",
     "TASK_INDEX",
     "WRIST",
     "image_key",
