@@ -32,11 +32,11 @@ STEPS_TO_INTERACTION = "observation.steps_to_interaction"
 """float32, (1,): control steps until the interaction that the task anchor marks; -1 for none."""
 
 TASK_INDEX = "task_index"
-"""int64, the dataset's own id of the sentence. Several wordings may mean one goal: `TASK_IDS_FILE` says which."""
+"""int64, the dataset's own id of the sentence; `TASK_IDS_FILE` says which sentences mean one goal."""
 
 TASK_IDS_FILE = "meta/posa_task_ids.json"
 """Optional JSON object {sentence: goal id} beside the dataset: "same instruction" in the contrastive loss
-means the same goal id. Without the file every sentence is a goal of its own. The tabletop recorder writes it."""
+means the same goal id; without the file every sentence is its own. The tabletop recorder writes it."""
 
 ANCHORS_FILE = "meta/posa_anchors.json"
 """Provenance of `ANCHORS`: rig, detector, thresholds, counts and the version that wrote them."""

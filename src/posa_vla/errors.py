@@ -11,5 +11,5 @@ class PosaError(Exception):
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> PosaError:
-    """An error that lists every valid name, e.g. ``unknown condition 'dark': choose one of basic, lights``."""
+    """An error that lists every valid name, e.g. ``unknown split 'x': choose one of eval, val``."""
     return PosaError(f"unknown {kind} {name!r}: choose one of {', '.join(sorted(valid))}")
