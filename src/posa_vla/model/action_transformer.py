@@ -1,0 +1,120 @@
+"""The flow-matching action transformer (Sec. 3, Eq. 13-15).
+
+Time convention, here and everywhere inside the network: τ = 0 is noise, τ = 1 is the action, the velocity is
+action - noise. LeRobot's helpers run the other way; the policy converts at its border.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+KeyValue = tuple[Tensor, Tensor]
+
+
+def sample_time(
+    count: int, distribution: str, device: torch.device, generator: torch.Generator | None
+) -> Tensor:
+    """τ (count,) in (0, 1). `beta`: 1 - (0.999·b + 0.001), b ~ Beta(1.5, 1), so the noisy end is trained more,
+    as in π0; `beta_literal`: 0.999·b + 0.001, the paper word for word; `uniform`.
+    """
+    uniform = torch.rand(count, device=device, generator=generator)
+    if distribution == "uniform":
+        return uniform
+    b = uniform.pow(1 / 1.5)  # the inverse of Beta(1.5, 1)'s distribution function x^1.5
+    literal = 0.999 * b + 0.001
+    return literal if distribution == "beta_literal" else 1 - literal
+
+
+def sinusoidal_embedding(tau: Tensor, width: int) -> Tensor:
+    """τ (B,) in [0, 1] → (B, width), periods from 4e-3 to 4 as in π0."""
+    period = torch.logspace(math.log10(4e-3), math.log10(4.0), width // 2, device=tau.device)
+    angle = 2 * math.pi * tau[:, None] / period
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose keys and values can be computed apart and used again."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.output = nn.Linear(width, width)
+
+    def _split(self, x: Tensor) -> Tensor:
+        B, N, D = x.shape
+        return x.view(B, N, self.heads, D // self.heads).transpose(1, 2)  # (B, heads, N, d)
+
+    def keys_values(self, memory: Tensor) -> KeyValue:
+        """memory (B, N, D) → keys and values, each (B, heads, N, d)."""
+        k, v = self.key_value(memory).chunk(2, dim=-1)
+        return self._split(k), self._split(v)
+
+    def forward(self, x: Tensor, kv: KeyValue) -> Tensor:
+        B, T, D = x.shape
+        y = F.scaled_dot_product_attention(self._split(self.query(x)), *kv)
+        return self.output(y.transpose(1, 2).reshape(B, T, D))
+
+
+class Block(nn.Module):
+    """Self-attention over the chunk, cross-attention to the observation, MLP; adaLN-zero on τ throughout."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _ in range(3))
+        self.self_attention = Attention(width, heads)
+        self.cross_attention = Attention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.modulation = nn.Linear(width, 9 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, time: Tensor, memory: KeyValue) -> Tensor:
+        """x (B, T, D), time (B, D), memory: the observation's keys and values."""
+        shift_scale_gate = self.modulation(F.silu(time)).unsqueeze(1).chunk(9, dim=-1)
+        for layer, norm in enumerate(self.norms):
+            shift, scale, gate = shift_scale_gate[3 * layer : 3 * layer + 3]
+            y = norm(x) * (1 + scale) + shift
+            if layer == 0:
+                y = self.self_attention(y, self.self_attention.keys_values(y))
+            elif layer == 1:
+                y = self.cross_attention(y, memory)
+            else:
+                y = self.mlp(y)
+            x = x + gate * y
+        return x
+
+
+class ActionTransformer(nn.Module):
+    """v̂(x_τ, τ, z_obs): noisy chunk (B, T, A) → velocity (B, T, A)."""
+
+    def __init__(self, action_dim: int, chunk_size: int, width: int, depth: int, heads: int):
+        super().__init__()
+        self.width = width
+        self.embed = nn.Linear(action_dim, width)
+        self.position = nn.Parameter(0.02 * torch.randn(1, chunk_size, width))
+        self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = nn.Linear(width, 2 * width)
+        self.head = nn.Linear(width, action_dim)
+        for layer in (self.modulation, self.head):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def remember(self, memory: Tensor) -> list[KeyValue]:
+        """Keys and values of z_obs (B, N, D) for every block: once per chunk, used in all integration steps."""
+        return [block.cross_attention.keys_values(memory) for block in self.blocks]
+
+    def forward(self, x: Tensor, tau: Tensor, memory: Sequence[KeyValue]) -> Tensor:
+        """x (B, T, A) at time τ (B,); memory from `remember`."""
+        time = self.time(sinusoidal_embedding(tau, self.width))
+        h = self.embed(x) + self.position
+        for block, kv in zip(self.blocks, memory, strict=True):
+            h = block(h, time, kv)
+        shift, scale = self.modulation(F.silu(time)).unsqueeze(1).chunk(2, dim=-1)
+        return self.head(self.norm(h) * (1 + scale) + shift)

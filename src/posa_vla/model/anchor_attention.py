@@ -1,0 +1,87 @@
+"""Where to look: text queries attend to image patches and give one map per anchor (Sec. 3, Eq. 2)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class AnchorAttention(nn.Module):
+    """Multi-head scaled dot product between a text query and patches, averaged over heads into one logit.
+
+    A sigmoid of the logit is the map: each patch answers "is it here?" for itself, so that a map may be empty
+    (Eq. 2 asks for values in [0, 1], not for a distribution). One instance serves one anchor.
+    """
+
+    def __init__(self, text_width: int, vision_width: int, heads: int, head_width: int = 32):
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(text_width, heads * head_width)
+        self.key = nn.Linear(vision_width, heads * head_width)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.tensor(-2.0))  # most patches are no anchor
+
+    def forward(self, text: Tensor, patches: Tensor) -> Tensor:
+        """text (B, Dt), patches (B, C, P, Dv) → logits (B, C, P), float32."""
+        B, C, P, _ = patches.shape
+        q = self.query(text).view(B, self.heads, -1)
+        k = self.key(patches).view(B, C, P, self.heads, -1)
+        logits = torch.einsum("bhd,bcphd->bcp", q, k).float() / (self.heads * math.sqrt(q.shape[-1]))
+        return logits * self.log_scale.exp() * math.sqrt(q.shape[-1]) + self.bias
+
+
+def gate_features(features: Tensor, maps: Tensor, mode: str) -> Tensor:
+    """F_ref = M ⊙ F (Eq. 12).
+
+    Args:
+        features: dense features (B, C, P, D).
+        maps: (B, C, K, P) in [0, 1], K anchors.
+        mode: `max` over the anchors, `sum`, `concat` (features gated by each anchor side by side) or `none`.
+
+    Returns:
+        (B, C, P, D), or (B, C, P, K·D) for `concat`.
+    """
+    if mode == "none":
+        return features
+    if mode == "concat":
+        return torch.cat([features * maps[:, :, k, :, None] for k in range(maps.shape[2])], dim=-1)
+    gate = maps.amax(2) if mode == "max" else maps.sum(2)
+    return features * gate.unsqueeze(-1)
+
+
+def resample(maps: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
+    """Bilinear resampling of maps (B, C, K, P) from one patch grid to another; the same grid is left alone."""
+    if grid == new_grid:
+        return maps
+    B, C, K, _ = maps.shape
+    images = maps.view(B, C * K, *grid)
+    return F.interpolate(images, new_grid, mode="bilinear", align_corners=False).view(B, C, K, -1)
+
+
+def soft_argmax(logits: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The expected patch centre under softmax(logits), i.e. weighted by each patch's odds M / (1 - M).
+
+    Odds keep a low, wide background from pulling the estimate to the middle as weights M would.
+
+    Args:
+        logits: (..., P).
+
+    Returns:
+        uv (..., 2), image coordinates divided by width and height; weights (..., P).
+    """
+    Hp, Wp = grid
+    weights = logits.softmax(-1)
+    v, u = torch.meshgrid(
+        (torch.arange(Hp, device=logits.device) + 0.5) / Hp,
+        (torch.arange(Wp, device=logits.device) + 0.5) / Wp,
+        indexing="ij",
+    )
+    centres = torch.stack([u.flatten(), v.flatten()], dim=-1)  # (P, 2)
+    return weights @ centres, weights
+
+
+def fourier_features(x: Tensor, bands: int = 5) -> Tensor:
+    """(..., n) in about [0, 1] → (..., n·(2·bands + 1)): the value, and its sine and cosine at octaves of π."""
+    angles = x.unsqueeze(-1) * (math.pi * 2.0 ** torch.arange(bands, device=x.device))
+    return torch.cat([x.unsqueeze(-1), angles.sin(), angles.cos()], dim=-1).flatten(-2)

@@ -1,0 +1,159 @@
+"""What the network is made of: sizes, losses and the switches of every ablation, with three presets."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from posa_vla.errors import PosaError, unknown_name
+
+CHOICES = {
+    "encoder": ("clip", "tiny"),
+    "dense_encoder": ("dinov2", "shared"),
+    "gate": ("max", "sum", "concat", "none"),
+    "contrastive": ("paper", "visual", "none"),
+    "task_labels": ("next_event", "event_frames"),
+    "flow_time": ("beta", "beta_literal", "uniform"),
+}
+
+
+@dataclass
+class NetworkConfig:
+    """Sizes, losses and ablation switches of `PosaNetwork`; the defaults are the paper's where it states them.
+
+    Args:
+        encoder: `clip` (Sec. 3, CLIP image and text towers) or `tiny` (small convolutions and bytes, from scratch).
+        dense_encoder: features that are gated: `dinov2` (Eq. 12) or `shared`, the image encoder's own (App. 9).
+        clip_model: hub name or local folder of CLIP; read only when `pretrained`.
+        dino_model: hub name or local folder of DINOv2; read only when `pretrained`.
+        tokenizer: hub name or local folder of the CLIP tokenizer, or `bytes`.
+        pretrained: load the encoders' weights; if false the same architectures start random, without a download.
+        image_size: side of the square network input, in pixels.
+        vision_width: channels of the `tiny` image encoder.
+        vision_blocks: residual blocks of the `tiny` image encoder at patch resolution (stride 8).
+        text_width: channels of the `tiny` text encoder.
+        max_text_length: tokens an instruction is padded or cut to.
+        end_prompt: text whose embedding asks for the end anchor (paper: "gripper").
+        num_cameras: cameras, in the contract's order.
+        state_dim: size of the robot state.
+        action_dim: size of one action.
+        chunk_size: actions per chunk, H (paper: 30).
+        width: channels of the action transformer. The paper prints neither width nor depth.
+        depth: blocks of the action transformer.
+        heads: attention heads, in the action transformer and in the anchor attention.
+        memory_grid: gated patches are average-pooled to this many per side and camera; 0 keeps them all. Small
+            policies do better with tens of tokens per view than with hundreds (method.md, section 7).
+        gate: how M_task and M_end merge into the gate: `max` (ours, after App. 12), `sum`, `concat`, `none`.
+        anchor_tokens: give the transformer one token per anchor and view: coordinate, confidence, feature.
+        end_anchor: predict, supervise and use the end anchor.
+        spatial_loss: the focal term of Eq. 5.
+        contrastive: Eq. 6-10: `paper`, `visual` (v against the other sample's text), or `none`.
+        task_labels: supervise the task anchor at every frame before an interaction, or `event_frames` only.
+        event_window: for `event_frames`: frames at most this many control steps before an interaction are supervised.
+        sigma_task: Gaussian width of the task map, fraction of the image's short side (paper: 1/10).
+        sigma_end: same for the end map (paper: 1/15).
+        tau_pos: patches whose target exceeds it form Omega+ (paper: 0.7).
+        focal_gamma: focusing exponent (ours: 2).
+        spatial_weight: weight of the focal term inside L_f (ours: 1, with the sum-normalised form).
+        alpha: L_anchor = alpha L_f + (1 - alpha) L_c (paper: 0.5).
+        anchor_weight: lambda of Eq. 17 (paper: 1.0).
+        flow_time: distribution of tau; `beta` weights the noisy end as pi0 does, `beta_literal` reads the paper
+            word for word.
+        flow_samples: independent (tau, noise) draws per observation and training step; more than one reuses
+            the encoders' work (ours; 1 is the usual form).
+        integration_steps: Euler steps at inference (paper: 10).
+    """
+
+    encoder: str = "clip"
+    dense_encoder: str = "dinov2"
+    clip_model: str = "openai/clip-vit-base-patch16"
+    dino_model: str = "facebook/dinov2-base"
+    tokenizer: str = "openai/clip-vit-base-patch16"
+    pretrained: bool = True
+    image_size: int = 224
+    vision_width: int = 96
+    vision_blocks: int = 2
+    text_width: int = 64
+    max_text_length: int = 77
+    end_prompt: str = "gripper"
+    num_cameras: int = 2
+    state_dim: int = 8
+    action_dim: int = 7
+    chunk_size: int = 30
+    width: int = 512
+    depth: int = 8
+    heads: int = 8
+    memory_grid: int = 0
+    gate: str = "max"
+    anchor_tokens: bool = True
+    end_anchor: bool = True
+    spatial_loss: bool = True
+    contrastive: str = "paper"
+    task_labels: str = "next_event"
+    event_window: int = 5
+    sigma_task: float = 1 / 10
+    sigma_end: float = 1 / 15
+    tau_pos: float = 0.7
+    focal_gamma: float = 2.0
+    spatial_weight: float = 1.0
+    alpha: float = 0.5
+    anchor_weight: float = 1.0
+    flow_time: str = "beta"
+    flow_samples: int = 1
+    integration_steps: int = 10
+
+    def validate(self) -> None:
+        """Raises PosaError on an unknown choice or sizes that do not fit together."""
+        for name, valid in CHOICES.items():
+            if getattr(self, name) not in valid:
+                raise unknown_name(name, getattr(self, name), valid)
+        if self.width % self.heads:
+            raise PosaError(
+                f"expected width divisible by heads, found width={self.width}, heads={self.heads}"
+            )
+        if self.encoder == "tiny" and (self.image_size % 8 or self.image_size < 96):
+            raise PosaError(
+                f"the tiny encoder needs an image_size that is a multiple of 8 and at least 96 (a 12x12 grid), "
+                f"found {self.image_size}"
+            )
+        if self.encoder == "tiny" and self.dense_encoder != "shared":
+            raise PosaError("encoder=tiny has no second image encoder: set dense_encoder=shared")
+
+    @property
+    def uses_anchor_loss(self) -> bool:
+        """Whether training needs the anchors column."""
+        return self.spatial_loss or self.contrastive != "none"
+
+
+_TINY: dict[str, Any] = {
+    "encoder": "tiny",
+    "dense_encoder": "shared",
+    "tokenizer": "bytes",
+    "pretrained": False,
+    "image_size": 112,
+    "max_text_length": 64,
+    "chunk_size": 16,
+    "width": 128,
+    "depth": 4,
+    "heads": 4,
+    "memory_grid": 7,
+    "flow_samples": 4,
+}
+
+PRESETS: dict[str, NetworkConfig] = {
+    "paper": NetworkConfig(),
+    "sim": NetworkConfig(dense_encoder="shared"),
+    "tiny": NetworkConfig(**_TINY),
+}
+"""`paper`: CLIP-B/16 + DINOv2-B/14. `sim`: dense features from CLIP (App. 9). `tiny`: trains on two CPU cores."""
+
+
+def preset(name: str, **overrides: Any) -> NetworkConfig:
+    """A validated copy of a preset with some fields replaced; unknown presets or fields list the valid ones."""
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    valid = {field.name for field in fields(NetworkConfig)}
+    for field_name in overrides:
+        if field_name not in valid:
+            raise unknown_name("network field", field_name, valid)
+    config = replace(PRESETS[name], **overrides)
+    config.validate()
+    return config
