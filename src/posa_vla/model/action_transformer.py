@@ -14,9 +14,7 @@ from torch import Tensor, nn
 KeyValue = tuple[Tensor, Tensor]
 
 
-def sample_time(
-    count: int, distribution: str, device: torch.device, generator: torch.Generator | None
-) -> Tensor:
+def sample_time(count: int, distribution: str, device: torch.device, generator: torch.Generator | None) -> Tensor:
     """τ (count,) in (0, 1). `beta`: 1 - (0.999·b + 0.001), b ~ Beta(1.5, 1), so the noisy end is trained more,
     as in π0; `beta_literal`: 0.999·b + 0.001, the paper word for word; `uniform`.
     """

@@ -19,7 +19,7 @@ class AnchorAttention(nn.Module):
         self.heads = heads
         self.query = nn.Linear(text_width, heads * head_width)
         self.key = nn.Linear(vision_width, heads * head_width)
-        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.log_scale = nn.Parameter(torch.tensor(1.0))
         self.bias = nn.Parameter(torch.tensor(-2.0))  # most patches are no anchor
 
     def forward(self, text: Tensor, patches: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ class AnchorAttention(nn.Module):
         q = self.query(text).view(B, self.heads, -1)
         k = self.key(patches).view(B, C, P, self.heads, -1)
         logits = torch.einsum("bhd,bcphd->bcp", q, k).float() / (self.heads * math.sqrt(q.shape[-1]))
-        return logits * self.log_scale.exp() * math.sqrt(q.shape[-1]) + self.bias
+        return logits * self.log_scale.exp() + self.bias
 
 
 def gate_features(features: Tensor, maps: Tensor, mode: str) -> Tensor:

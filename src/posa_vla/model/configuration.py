@@ -106,9 +106,7 @@ class NetworkConfig:
             if getattr(self, name) not in valid:
                 raise unknown_name(name, getattr(self, name), valid)
         if self.width % self.heads:
-            raise PosaError(
-                f"expected width divisible by heads, found width={self.width}, heads={self.heads}"
-            )
+            raise PosaError(f"expected width divisible by heads, found width={self.width}, heads={self.heads}")
         if self.encoder == "tiny" and (self.image_size % 8 or self.image_size < 96):
             raise PosaError(
                 f"the tiny encoder needs an image_size that is a multiple of 8 and at least 96 (a 12x12 grid), "

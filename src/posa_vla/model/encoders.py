@@ -132,8 +132,8 @@ class ClipVisionEncoder(nn.Module):
         if config.pretrained:
             self.tower = _load("CLIP image", CLIPVisionModel, config.clip_model)
         else:
-            self.tower = CLIPVisionModel(CLIPVisionConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
-                                                          num_attention_heads=12, patch_size=16))  # fmt: skip
+            sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
+            self.tower = CLIPVisionModel(CLIPVisionConfig(**sizes, num_attention_heads=12, patch_size=16))
         self.width = int(self.tower.config.hidden_size)
         side = config.image_size // int(self.tower.config.patch_size)
         self.grid = (side, side)

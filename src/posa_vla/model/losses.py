@@ -1,4 +1,4 @@
-"""The three losses: focal on the maps (Eq. 5), contrastive on anchors and text (Eq. 6-10), flow matching (Eq. 13-15)."""
+"""The three losses: focal on maps (Eq. 5), contrastive on anchors and text (Eq. 6-10), flow (Eq. 13-15)."""
 
 import torch
 import torch.distributed as dist
