@@ -1,0 +1,18 @@
+"""One small dataset of each kind for the whole room's tests."""
+
+import pytest
+from toy_dataset import make_dataset
+
+
+@pytest.fixture(scope="session")
+def video_dataset(tmp_path_factory):
+    """Labelled, videos of 32 px, 4 episodes of 12 to 15 frames."""
+    return make_dataset(tmp_path_factory.mktemp("toy") / "video")
+
+
+@pytest.fixture(scope="session")
+def image_dataset(tmp_path_factory):
+    """Unlabelled, images of 24 px (head) and 16 px (wrist), 3 episodes of 5 to 7 frames."""
+    root = tmp_path_factory.mktemp("toy") / "image"
+    sizes = {"head": 24, "wrist": 16}
+    return make_dataset(root, episodes=3, length=5, image_size=sizes, labelled=False, use_videos=False)
