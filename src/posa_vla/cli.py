@@ -12,7 +12,7 @@ COMMANDS = {
     "cache": ("posa_vla.data.cache", "decode a dataset once into memory-mapped frames"),
     "train": ("posa_vla.training.trainer", "train PosA-VLA in two stages, anchors first"),
     "eval": ("posa_vla.evaluation.command", "run seeded episodes and write JSON and an HTML report"),
-    "bench": ("posa_vla.benchmarks", "measure: model | projection | label | cache | sim"),
+    "bench": ("posa_vla.benchmarks", "measure: model | anchors | cache | sim"),
     "demo": ("posa_vla.demo", "record, label, cache, train, evaluate, report"),
 }
 

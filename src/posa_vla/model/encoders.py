@@ -63,8 +63,8 @@ class ResidualBlock(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.convolutions[0](F.gelu(self.norms[0](x)))
-        return x + self.convolutions[1](F.gelu(self.norms[1](y)))
+        y = self.convolutions[0](F.relu(self.norms[0](x)))
+        return x + self.convolutions[1](F.relu(self.norms[1](y)))
 
 
 class TinyVisionEncoder(nn.Module):
@@ -77,11 +77,9 @@ class TinyVisionEncoder(nn.Module):
         self.grid = (side, side)
         self.standardise = Standardise((0.5,) * 3, (0.25,) * 3)
         self.stem = nn.Sequential(
-            nn.Conv2d(3, D // 3, 4, stride=2, padding=1),
-            nn.GELU(),
-            nn.Conv2d(D // 3, 2 * D // 3, 3, stride=2, padding=1),
-            nn.GELU(),
-            nn.Conv2d(2 * D // 3, D, 3, stride=2, padding=1),
+            nn.Conv2d(3, D // 2, 6, stride=4, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(D // 2, D, 3, stride=2, padding=1),
         )
         self.position = nn.Parameter(0.02 * torch.randn(1, D, side, side))
         self.blocks = nn.Sequential(*[ResidualBlock(D) for _ in range(config.vision_blocks)])

@@ -126,7 +126,7 @@ class PosaNetwork(nn.Module):
             dense = self.dense_encoder(images.flatten(0, 1)).unflatten(0, (B, C))
         maps = resample(sight.logits.sigmoid(), sight.grid, self.dense_grid).to(dense.dtype)
         gated = gate_features(dense, maps, self.config.gate)  # (B, C, P, D or K·D)
-        patches = self._pool(self.embed_patches(gated)) + self.memory_position  # (B, C, N, D)
+        patches = self.embed_patches(self._pool(gated)) + self.memory_position  # (B, C, N, D)
         memory = [patches.flatten(1, 2), self.embed_text(sight.text)[:, None], self.embed_state(state)[:, None]]
         if self.config.anchor_tokens:
             memory.append(self._anchor_tokens(sight, dense))
@@ -181,13 +181,14 @@ class PosaNetwork(nn.Module):
 
     def action_loss(self, memory: Tensor, batch: Batch, generator: torch.Generator | None) -> Tensor:
         """Flow matching on x_τ = (1 - τ) z_0 + τ A (Eq. 13-15), `flow_samples` draws of (τ, z_0) per sample."""
-        K = self.config.flow_samples
-        actions, is_pad = batch.actions.repeat(K, 1, 1), batch.action_is_pad.repeat(K, 1)
+        n = self.config.flow_samples
+        actions = batch.actions.repeat_interleave(n, dim=0)  # (B·n, T, A)
+        is_pad = batch.action_is_pad.repeat_interleave(n, dim=0)
         noise = torch.randn(actions.shape, device=actions.device, generator=generator)
         tau = sample_time(len(actions), self.config.flow_time, actions.device, generator)
         x = torch.lerp(noise, actions, tau[:, None, None])
-        kv = [(k.repeat(K, 1, 1, 1), v.repeat(K, 1, 1, 1)) for k, v in self.action_transformer.remember(memory)]
-        return flow_loss(self.action_transformer(x, tau, kv), actions - noise, is_pad)
+        velocity = self.action_transformer(x, tau, self.action_transformer.remember(memory))
+        return flow_loss(velocity, actions - noise, is_pad)
 
     def anchor_loss(self, sight: Sight, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """L_anchor = α L_f + (1 - α) L_c; zero where both are switched off."""

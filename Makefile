@@ -1,0 +1,36 @@
+# make demo        set up, record, label, train, evaluate; prints where the report is (QUICK=1: a few minutes)
+# make test        set up, lint, type-check, run the tests
+# Both make .venv with Python 3.12 and install the pinned versions of constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+OUTPUT ?= outputs/demo
+
+.PHONY: setup demo test lint slow-test clean
+
+setup: $(VENV)/.installed
+	@bash scripts/system-packages.sh
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info[:2] == (3, 12), "posa-vla needs Python 3.12, found %s: set PYTHON=" % sys.version.split()[0]'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/pip install --quiet --constraint constraints.txt --editable '.[sim,dev]'
+	touch $@
+
+demo: setup
+	$(RUN)/posa-vla demo --output=$(OUTPUT) $(if $(QUICK),--quick=true)
+
+lint: setup
+	$(RUN)/ruff check src tests
+	$(RUN)/ruff format --check src tests
+	$(RUN)/mypy
+
+test: lint
+	$(RUN)/pytest
+
+slow-test: setup
+	$(RUN)/pytest -m slow
+
+clean:
+	rm -rf $(VENV) outputs
