@@ -1,0 +1,101 @@
+"""One demonstration: the expert answers every state it sees, while noise pushes the robot off its path.
+
+After DART (Laskey et al., 2017): the *executed* action is the expert's plus noise, the *recorded* one is the
+expert's own, so each row (s_t, a_t) shows what to do in s_t, also in states the expert alone never visits.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+CORRELATION = 0.8
+"""Lag-one correlation of the noise: white noise would average out within a fraction of a second."""
+
+ROTATION_SHARE = 0.3
+"""Rotation noise as a share of translation noise, both in action units (1 = 0.5 rad, 1 = 0.05 m)."""
+
+MEAN_STEPS_ON, MEAN_STEPS_OFF = 8, 16
+"""Mean length of a perturbed stretch and of the calm one before the next, in control steps: the calm ones
+leave time to recover and to grasp."""
+
+_NOISE_STREAM = 0x905A  # keeps this generator apart from the environment's own, which has the same seed
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """T rows of one episode; row t holds the observation before action t and the action then answered.
+
+    Args:
+        seed: the environment's seed.
+        task: the sentence.
+        task_id: the goal it names; several sentences share one.
+        images: camera -> uint8, (T, H, W, 3).
+        state: float32, (T, 8), contract.STATE.
+        action: float32, (T, 7), the expert's own, in [-1, 1].
+        ee_pose: float32, (T, 7), contract.EE_POSE.
+        success: whether the named object was lifted; failures are not recorded.
+    """
+
+    seed: int
+    task: str
+    task_id: int
+    images: dict[str, np.ndarray]
+    state: np.ndarray
+    action: np.ndarray
+    ee_pose: np.ndarray
+    success: bool
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+
+def perturbation(rng: np.random.Generator, steps: int, std: float) -> np.ndarray:
+    """Action noise of one episode, float32, (steps, 7), in action units; the gripper's column is zero.
+
+    A stationary AR(1) process of standard deviation `std`, switched on and off by a two-state Markov chain
+    that begins at its equilibrium. The draws do not depend on `std`, so that 0 changes nothing else.
+    """
+    stationary = rng.standard_normal((steps, 6))
+    innovation = np.sqrt(1 - CORRELATION**2)
+    for t in range(1, steps):
+        stationary[t] = CORRELATION * stationary[t - 1] + innovation * stationary[t]
+    on = np.empty(steps, dtype=bool)
+    active = rng.random() < MEAN_STEPS_ON / (MEAN_STEPS_ON + MEAN_STEPS_OFF)
+    for t, draw in enumerate(rng.random(steps)):
+        active = active != (draw < 1 / (MEAN_STEPS_ON if active else MEAN_STEPS_OFF))
+        on[t] = active
+    noise = np.zeros((steps, 7), dtype=np.float32)
+    scale = std * np.array([1, 1, 1, ROTATION_SHARE, ROTATION_SHARE, ROTATION_SHARE])
+    noise[:, :6] = stationary * scale * on[:, None]
+    return noise
+
+
+def demonstrate(
+    env: Any, expert: Any, seed: int, action_noise: float, check: Callable[[], None] = lambda: None
+) -> Demonstration:
+    """Play one episode of `env` from `seed`; `check` is called at every step and may raise to stop it."""
+    observation, _ = env.reset(seed=seed)
+    expert.reset()
+    steps = env._max_episode_steps
+    noise = perturbation(np.random.default_rng([_NOISE_STREAM, seed]), steps, action_noise)
+    task, task_id = env.task_description, int(env.ground_truth().task_id)
+    rows, done, success = [], False, False
+    for t in range(steps):
+        check()
+        action = np.asarray(expert.act(), dtype=np.float32)
+        pixels = {camera: image.copy() for camera, image in observation["pixels"].items()}
+        rows.append((pixels, observation["agent_pos"].copy(), action, env.ground_truth().ee_pose))
+        executed = np.clip(action + noise[t], -1.0, 1.0)
+        observation, _, terminated, truncated, info = env.step(executed)
+        success, done = bool(info["is_success"]), terminated or truncated
+        if done:
+            break
+    return Demonstration(seed, task, task_id, *_stack(rows), success=success)
+
+
+def _stack(rows: list[tuple]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
+    pixels, states, actions, poses = zip(*rows, strict=True)
+    images = {camera: np.stack([frame[camera] for frame in pixels]) for camera in pixels[0]}
+    return images, *(np.stack(column).astype(np.float32) for column in (states, actions, poses))

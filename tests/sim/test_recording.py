@@ -1,0 +1,218 @@
+"""Recording: aligned rows, clean labels under noise, one complete dataset or none."""
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lerobot.datasets import LeRobotDataset
+from recording_fake import FakeEnv, FakeExpert, make_fake
+
+from posa_vla import contract
+from posa_vla.errors import PosaError
+from posa_vla.sim import recording
+from posa_vla.sim.recording import RecordConfig, record
+from posa_vla.sim.recording_episode import CORRELATION, ROTATION_SHARE, demonstrate, perturbation
+from posa_vla.sim.recording_shards import RECORDING_FILE, column_stats
+from posa_vla.sim.recording_workers import RETRY_STRIDE
+
+COLUMNS = (contract.STATE, contract.ACTION, contract.EE_POSE, contract.TASK_INDEX, "episode_index", "timestamp")
+
+
+def fake_config(output: Path, **options) -> RecordConfig:
+    """Five small episodes in three shards, recorded in this process."""
+    options = {"episodes": 5, "image_size": 64, "episode_length": 60, "workers": 0} | options
+    return RecordConfig(output=output, **options)
+
+
+def load(root: Path) -> LeRobotDataset:
+    return LeRobotDataset("local/posa_tabletop", root=root)
+
+
+def columns(root: Path) -> dict[str, np.ndarray]:
+    table = load(root).hf_dataset.with_format("numpy")
+    return {key: np.asarray(table[key]) for key in COLUMNS} | {"task": list(load(root).meta.tasks.index)}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("recorded") / "dataset"
+    record(fake_config(root), make_fake)
+    return root
+
+
+def test_perturbation_has_the_stated_size_and_correlation():
+    episodes = [perturbation(np.random.default_rng(i), 150, 0.2) for i in range(400)]
+    noise = np.concatenate(episodes)
+    on = noise[:, 0] != 0
+    assert 0.28 < on.mean() < 0.39
+    assert np.all(noise[:, 6] == 0)
+    np.testing.assert_allclose(noise[on, :3].std(), 0.2, rtol=0.05)
+    np.testing.assert_allclose(noise[on, 3:6].std(), 0.2 * ROTATION_SHARE, rtol=0.05)
+    both = [(e[:-1, :3], e[1:, :3], (e[:-1, 0] != 0) & (e[1:, 0] != 0)) for e in episodes]
+    before, after = (np.concatenate([pair[k][pair[2]] for pair in both]) for k in (0, 1))
+    assert abs(np.corrcoef(before.ravel(), after.ravel())[0, 1] - CORRELATION) < 0.03
+
+
+def test_perturbation_repeats_for_a_seed_and_vanishes_at_zero():
+    first, second = (perturbation(np.random.default_rng(3), 50, 0.2) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert not perturbation(np.random.default_rng(3), 50, 0.0).any()
+
+
+def test_recorded_action_is_the_experts_answer_to_the_recorded_state():
+    env = FakeEnv(image_size=16, episode_length=60)
+    shown = demonstrate(env, FakeExpert(env), seed=5, action_noise=0.3)
+    assert shown.success
+    answers = np.clip((env.goal - shown.state[:, :3]) / 0.05, -0.5, 0.5)
+    np.testing.assert_allclose(shown.action[:, :3], answers, atol=1e-5)
+    executed = np.stack(env.executed)
+    noise = perturbation(np.random.default_rng([0x905A, 5]), 60, 0.3)[: len(executed)]
+    assert noise.any()
+    np.testing.assert_allclose(executed, np.clip(shown.action + noise, -1, 1), atol=1e-6)
+    moved = np.diff(shown.state[:, :3], axis=0)
+    np.testing.assert_allclose(moved, 0.05 * executed[:-1, :3], atol=1e-5)  # row t is before action t
+    np.testing.assert_array_equal(shown.ee_pose[:, :3], shown.state[:, :3])
+
+
+def test_frames_are_copies_of_what_was_seen_at_their_step():
+    env = FakeEnv(image_size=16, episode_length=60)
+    shown = demonstrate(env, FakeExpert(env), seed=4, action_noise=0.0)
+    assert (shown.images["head"][0] != shown.images["head"][-1]).any()
+    np.testing.assert_array_equal(shown.images["wrist"], shown.images["head"][:, ::-1])
+
+
+def test_lerobot_reads_the_dataset(recorded):
+    dataset = load(recorded)
+    assert (dataset.meta.total_episodes, dataset.fps) == (5, 20)
+    assert dataset.meta.names[contract.EE_POSE] == ["x", "y", "z", "qw", "qx", "qy", "qz"]
+    assert dataset.meta.shapes[contract.STATE] == (8,)
+    env, _ = make_fake(fake_config(recorded))
+    seeds = json.loads((recorded / RECORDING_FILE).read_text())["episode_seeds"]
+    for episode in (0, 4):  # the first and the last: a frame shifted by concatenation would show
+        index = dataset.meta.episodes[episode]["dataset_from_index"]
+        item = dataset[index]
+        observation, _ = env.reset(seeds[episode])
+        assert item["task"] == env.task_description
+        for camera in contract.CAMERAS:
+            decoded = 255 * item[contract.image_key(camera)].permute(1, 2, 0).numpy()
+            error = np.mean((decoded - observation["pixels"][camera]) ** 2)
+            assert 10 * np.log10(255**2 / error) > 30  # the fake's saturated edges cost chroma resolution
+
+
+def test_video_holds_every_row(recorded):
+    dataset = load(recorded)
+    last = dataset[len(dataset) - 1]
+    assert last["frame_index"] == dataset.meta.episodes[4]["length"] - 1
+    first = dataset[len(dataset) - 1 - int(last["frame_index"])]
+    key = contract.image_key("head")
+    assert (last[key] - first[key]).abs().max() > 0.3  # the square has moved
+
+
+def test_failures_are_left_out_and_replaced(recorded):
+    provenance = json.loads((recorded / RECORDING_FILE).read_text())
+    assert provenance["failed_seeds"] == [0, 3]  # the fake fails at multiples of three
+    assert provenance["episode_seeds"] == [RETRY_STRIDE, 1, 2, RETRY_STRIDE + 3, 4]
+    assert (provenance["attempts"], provenance["failures_left_out"]) == (7, 2)
+
+
+def test_sentences_of_one_goal_share_its_id(recorded):
+    task_ids = json.loads((recorded / contract.TASK_IDS_FILE).read_text())
+    assert set(task_ids) == set(load(recorded).meta.tasks.index)
+    assert len(set(task_ids.values())) < len(task_ids)
+    for sentence, goal in task_ids.items():
+        assert ("red", "green", "blue")[goal] in sentence
+
+
+def test_statistics_are_those_of_all_rows(recorded):
+    values = columns(recorded)[contract.ACTION].astype(np.float64)
+    stats = load(recorded).meta.stats[contract.ACTION]
+    np.testing.assert_allclose(stats["q01"], np.quantile(values, 0.01, axis=0), atol=1e-6)
+    np.testing.assert_allclose(stats["q99"], np.quantile(values, 0.99, axis=0), atol=1e-6)
+    assert stats["count"] == len(values)
+    assert set(stats) == set(load(recorded).meta.stats["timestamp"]) == set(column_stats(values))
+
+
+def test_content_does_not_depend_on_the_number_of_workers(recorded, tmp_path):
+    record(fake_config(tmp_path / "two", workers=2), make_fake)
+    alone, two = columns(recorded), columns(tmp_path / "two")
+    for key, value in alone.items():
+        np.testing.assert_array_equal(value, two[key], err_msg=key)
+    videos = [sorted(root.glob("videos/*/*/*.mp4")) for root in (recorded, tmp_path / "two")]
+    assert [path.read_bytes() for path in videos[0]] == [path.read_bytes() for path in videos[1]]
+
+
+def test_interrupted_recording_keeps_shards_and_continues(recorded, tmp_path, monkeypatch):
+    config, resets = fake_config(tmp_path / "dataset"), []
+
+    def interrupt(env, seed, original=FakeEnv.reset):
+        resets.append(seed)
+        if len(resets) == 5:
+            raise KeyboardInterrupt
+        return original(env, seed)
+
+    monkeypatch.setattr(FakeEnv, "reset", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        record(config, make_fake)
+    assert not config.output.exists()
+    partial = tmp_path / "dataset.partial"
+    assert sorted(path.name for path in partial.iterdir()) == ["lock", "options.json", "shard-00000"]
+    kept = (partial / "shard-00000/data/chunk-000/file-000.parquet").stat().st_mtime_ns
+    with pytest.raises(PosaError, match="seed: 0 there, 9 now"):
+        record(fake_config(tmp_path / "dataset", seed=9), make_fake)
+    assert (partial / "shard-00000/data/chunk-000/file-000.parquet").stat().st_mtime_ns == kept
+    record(config, make_fake)
+    assert len(resets) == 5 + 4  # episodes 2 and 4, episode 3 twice: the first shard was not repeated
+    assert not partial.exists()
+    for key, value in columns(recorded).items():
+        np.testing.assert_array_equal(value, columns(config.output)[key], err_msg=key)
+
+
+def test_complete_output_is_left_untouched(recorded):
+    before = {path: path.stat().st_mtime_ns for path in recorded.rglob("*")}
+    with pytest.raises(PosaError, match="complete dataset \\(5 episodes\\)"):
+        record(fake_config(recorded), make_fake)
+    assert before == {path: path.stat().st_mtime_ns for path in recorded.rglob("*")}
+
+
+def test_full_disk_is_one_sentence_and_nothing_half_written(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LeRobotDataset, "save_episode", full)
+    with pytest.raises(PosaError, match="disk is full"):
+        record(fake_config(tmp_path / "dataset"), make_fake)
+    assert not (tmp_path / "dataset").exists()
+    assert not list((tmp_path / "dataset.partial").glob("*shard*"))
+
+
+def test_output_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PosaError, match="choose another --output"):
+        record(fake_config(tmp_path / "file/dataset"), make_fake)
+    with pytest.raises(PosaError, match="not an empty folder"):
+        record(fake_config(tmp_path / "file"), make_fake)
+
+
+def test_hopeless_episode_stops_the_recording(tmp_path, monkeypatch):
+    monkeypatch.setattr(FakeExpert, "act", lambda self: np.zeros(7, dtype=np.float32))
+    with pytest.raises(PosaError, match="failed all 10 attempts at episode 0"):
+        record(fake_config(tmp_path / "dataset", episode_length=2), make_fake)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--split=eval", "choose one of train, val"),
+        ("--image_size=65", "must be even"),
+        ("--episodes=0", "--episodes must lie between 1"),
+        ("--vcodec=vhs", "Must be one of.*h264"),
+        ("--workers=two", "workers"),
+    ],
+)
+def test_bad_options_are_one_sentence(tmp_path, monkeypatch, flag, message):
+    monkeypatch.setattr(recording, "check_names", lambda config: None)
+    with pytest.raises(PosaError, match=message):
+        recording.main([f"--output={tmp_path / 'dataset'}", flag])
+    assert not list(tmp_path.iterdir())
