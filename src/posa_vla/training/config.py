@@ -1,0 +1,223 @@
+"""Options of ``posa-vla train`` and how a resumed run gets them back."""
+
+import json
+import tempfile
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import draccus
+from lerobot.configs import PreTrainedConfig
+
+from posa_vla.errors import PosaError, unknown_name
+from posa_vla.evaluation.records import EnvOptions
+from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
+from posa_vla.training.checkpoint import PRETRAINED_MODEL, TRAINING_STATE, Checkpoints, read_json
+
+SAMPLERS = ("uniform", "task_balanced")
+
+
+@dataclass
+class DatasetConfig:
+    """Args:
+    root: folder of a labelled LeRobotDataset.
+    """
+
+    root: Path | None = None
+
+
+@dataclass
+class TrainConfig:
+    """Train PosA-VLA; options of the policy are written --policy.NAME=VALUE.
+
+    Args:
+        dataset: --dataset.root=DIR, a labelled LeRobotDataset; its frame cache is built or checked first.
+        cache: folder of the frame cache (default: beside the dataset).
+        output_dir: where checkpoints and the log go.
+        resume: continue the newest checkpoint in output_dir; its options are read from there.
+        steps: optimiser steps of both stages together (paper: 220,000; tiny: 6,000).
+        batch_size: samples per step and process (paper: 16; tiny: 64).
+        seed: of initialisation, data order, augmentation and noise.
+        log_freq: steps between two lines of log.jsonl; 0 = only the last.
+        save_freq: steps between two checkpoints; 0 = only the last.
+        keep_last: checkpoints to keep; 0 = all.
+        eval_freq: steps between two evaluations; 0 = never.
+        eval_condition: condition of the tabletop suite they run under.
+        eval_episodes: episodes of each, on the `val` split.
+        eval_workers: processes that run them.
+        env: the environment they run in: --env.categories=[can,milk], --env.colours=[red], and so on.
+        max_minutes: stop after this much training time, with the cosine stretched to end there (it then
+            follows the clock, so that two such runs are not byte-identical); 0 = no limit.
+        sampler: `uniform` over frames, or `task_balanced`: tasks equally often, with same-task pairs.
+        ema_decay: decay of the averaged weights that are saved as the policy; 0 = save the raw ones.
+        mixed_precision: `auto` (bf16 where the hardware has it), `bf16` or `no`.
+        threads: CPU threads; 0 = all available cores, shared among this machine's processes.
+        tensorboard: also write event files to output_dir/tensorboard.
+        wandb: project of Weights & Biases to log to.
+    """
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    cache: Path | None = None
+    output_dir: Path | None = None
+    resume: bool = False
+    steps: int | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    log_freq: int = 50
+    save_freq: int = 1000
+    keep_last: int = 0
+    eval_freq: int = 0
+    eval_condition: str = "basic"
+    eval_episodes: int = 20
+    eval_workers: int = 2
+    env: EnvOptions = field(default_factory=EnvOptions)
+    max_minutes: float = 0.0
+    sampler: str = "uniform"
+    ema_decay: float = 0.999
+    mixed_precision: str = "auto"
+    threads: int = 0
+    tensorboard: bool = False
+    wandb: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """output_dir, which every run needs."""
+        if self.output_dir is None:
+            raise PosaError("expected a folder for checkpoints and the log: pass --output_dir=DIR")
+        return self.output_dir
+
+    @property
+    def budget_seconds(self) -> float | None:
+        return 60.0 * self.max_minutes if self.max_minutes > 0 else None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Defaults of one preset: of the run, and of the policy's options (as command-line words)."""
+
+    steps: int
+    batch_size: int
+    policy: tuple[str, ...] = ()
+
+
+PAPER = Recipe(steps=220_000, batch_size=16)
+"""Sec. 4.2: 20k + 200k steps of batch 16; rate and warm-up are the policy's own defaults."""
+
+RECIPES = {
+    "paper": PAPER,
+    "sim": PAPER,
+    "tiny": Recipe(
+        steps=6_000,
+        batch_size=64,
+        policy=("--optimizer_lr=1e-3", "--scheduler_warmup_steps=200"),
+    ),
+}
+"""`tiny`: from scratch in minutes on two CPU cores, so a larger rate, a short warm-up and a larger batch."""
+
+MAY_CHANGE = (
+    *("dataset.", "cache", "output_dir", "resume", "log_freq", "save_freq", "keep_last"),
+    *("eval_", "env.", "threads", "tensorboard", "wandb"),
+)
+"""Beginnings of the options a resumed run may set anew: none changes what is learned (threads: only rounding)."""
+
+
+def parse(argv: list[str]) -> tuple[TrainConfig, PosaVLAConfig, Path | None]:
+    """Options of the run and of the policy, and the checkpoint to continue from (None: a fresh start)."""
+    own, policy_words = split_words(argv)
+    config = draccus.parse(config_class=TrainConfig, args=own)
+    store = Checkpoints(config.folder / "checkpoints")
+    if config.resume:
+        checkpoint = store.newest()
+        if checkpoint is None:
+            raise PosaError(f"--resume=true expects a checkpoint in {store.root}, found none: start without it")
+        return *_resumed(checkpoint, own, policy_words), checkpoint
+    if store.steps():
+        raise PosaError(
+            f"{store.root} already holds checkpoints: continue them with --resume=true, or choose another --output_dir"
+        )
+    policy = _fresh_policy(config, policy_words)
+    check(config)
+    return config, policy, None
+
+
+def split_words(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Command-line words of the run, and of the policy without their ``policy.`` prefix."""
+    own: list[str] = []
+    policy: list[str] = []
+    target = own
+    for word in argv:
+        if word.startswith("--policy."):
+            target = policy
+            word = "--" + word.removeprefix("--policy.")
+        elif word.startswith("-"):
+            target = own
+        target.append(word)  # a word without dashes is the value of the option before it
+    return own, policy
+
+
+def _fresh_policy(config: TrainConfig, words: list[str]) -> PosaVLAConfig:
+    """The policy's options over the preset's recipe; fills the run's own defaults from it too."""
+    name = draccus.parse(config_class=PosaVLAConfig, args=words).preset
+    recipe = RECIPES.get(name, PAPER)
+    config.steps = recipe.steps if config.steps is None else config.steps
+    config.batch_size = recipe.batch_size if config.batch_size is None else config.batch_size
+    defaults = [f"--seed={config.seed}", "--push_to_hub=false", *recipe.policy]
+    return draccus.parse(config_class=PosaVLAConfig, args=[*defaults, *words])
+
+
+def _resumed(checkpoint: Path, own: list[str], words: list[str]) -> tuple[TrainConfig, PosaVLAConfig]:
+    """What the checkpoint was trained with; a contradicting option is an error, not a change of mind."""
+    saved = read_json(checkpoint / TRAINING_STATE / "state.json")["train"]
+    config = _parse_over(saved, own)
+    _refuse_changes(saved, encode(config), "", MAY_CHANGE)
+    pretrained = checkpoint / PRETRAINED_MODEL
+    before = PosaVLAConfig.from_pretrained(pretrained)
+    policy = PosaVLAConfig.from_pretrained(pretrained, cli_overrides=words) if words else before
+    _refuse_changes(encode(before), encode(policy), "policy.", ("policy.device",))
+    check(config)
+    return config, policy
+
+
+def _parse_over(saved: dict[str, Any], words: list[str]) -> TrainConfig:
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file, draccus.config_type("json"):
+        json.dump(saved, file)
+        file.flush()
+        return draccus.parse(TrainConfig, file.name, args=words)
+
+
+def _refuse_changes(saved: dict, current: dict, prefix: str, may_change: tuple[str, ...]) -> None:
+    before, after = _flatten(saved, prefix), _flatten(current, prefix)
+    for name in sorted(before.keys() | after.keys()):
+        if not name.startswith(may_change) and before.get(name) != after.get(name):
+            raise PosaError(
+                f"--{name}={after.get(name)} contradicts the checkpoint, which was trained with "
+                f"{before.get(name)}: leave the option out to resume, or start anew in another --output_dir"
+            )
+
+
+def _flatten(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def encode(config: TrainConfig | PreTrainedConfig) -> dict[str, Any]:
+    """Options as plain JSON values."""
+    return json.loads(json.dumps(draccus.encode(config)))
+
+
+def check(config: TrainConfig) -> None:
+    """Raise PosaError on a value out of its range."""
+    if config.sampler not in SAMPLERS:
+        raise unknown_name("sampler", config.sampler, SAMPLERS)
+    lowest = {"steps": 1, "batch_size": 1, "eval_episodes": 1, "eval_workers": 1}
+    for option in fields(config):
+        value = getattr(config, option.name)
+        if isinstance(value, int | float) and value < lowest.get(option.name, 0):
+            raise PosaError(f"expected --{option.name} of at least {lowest.get(option.name, 0)}, found {value}")
+    if config.ema_decay >= 1.0:
+        raise PosaError(f"expected --ema_decay in [0, 1), found {config.ema_decay}")

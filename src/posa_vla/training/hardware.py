@@ -1,0 +1,44 @@
+"""What the machine offers: bf16, cores; decided once, said in the log, never silently worse than asked."""
+
+import os
+
+import torch
+
+from posa_vla.errors import PosaError, unknown_name
+
+PRECISIONS = ("auto", "bf16", "no")
+
+
+def has_fast_bf16(device: str) -> bool:
+    """Whether bf16 arithmetic is native: the CPU has AVX512-BF16 or AMX, or the GPU tensor cores for it."""
+    if device == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return False
+
+
+def mixed_precision(asked: str, device: str) -> str:
+    """`bf16` or `no`, as accelerate calls them; `auto` asks the hardware, `bf16` insists on it."""
+    if asked not in PRECISIONS:
+        raise unknown_name("mixed precision", asked, PRECISIONS)
+    if asked == "auto":
+        return "bf16" if has_fast_bf16(device) else "no"
+    if asked == "bf16" and not has_fast_bf16(device):
+        raise PosaError(
+            f"--mixed_precision=bf16 expects hardware with bf16 arithmetic, found none on {device!r}: use "
+            "--mixed_precision=auto or no"
+        )
+    return asked
+
+
+def set_threads(asked: int, local_processes: int) -> int:
+    """Set torch's CPU threads; 0 = the cores this process may use, divided among this machine's processes.
+
+    More threads than cores is what makes CPU training crawl: OpenMP barriers wait for the slowest thread.
+    """
+    if asked < 0:
+        raise PosaError(f"expected --threads >= 0 (0 = all available cores), found {asked}")
+    threads = asked or max(1, len(os.sched_getaffinity(0)) // max(1, local_processes))
+    torch.set_num_threads(threads)
+    return threads

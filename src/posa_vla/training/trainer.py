@@ -1,0 +1,190 @@
+"""``posa-vla train``: dataset in, checkpoints out."""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import draccus
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from lerobot.configs import FeatureType
+from lerobot.utils.feature_utils import dataset_to_policy_features
+
+from posa_vla.contract import ANCHORS, STEPS_TO_INTERACTION
+from posa_vla.errors import PosaError
+from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
+from posa_vla.training import hardware, schedule
+from posa_vla.training.config import TrainConfig, parse
+from posa_vla.training.interrupt import exit_status
+from posa_vla.training.loop import Trainer
+from posa_vla.training.runlog import LOG_FILE, read_log
+
+SUMMARY = (
+    "loss",
+    "action_loss",
+    "focal_loss",
+    "contrastive_loss",
+    "task_anchor_error",
+    "map_contrast_task",
+    "end_map_peak",
+    "omega_empty",
+    "samples_per_second",
+)
+"""Columns of the table printed at the end; those that were logged."""
+
+
+def main(argv: list[str]) -> int:
+    """Train as the command line says; 0, or 128 + the signal that ended the run early but saved."""
+    if any(word in ("-h", "--help") for word in argv):
+        print_help()
+        return 0
+    config, policy_config, checkpoint = parse(argv)
+    accelerator = start(config, policy_config)
+    trainer = build(config, policy_config, accelerator)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    outcome = trainer.run()
+    if accelerator.is_main_process:
+        print(summary(read_log(config.folder / LOG_FILE)))
+        state = f"stopped by signal {outcome.received}" if outcome.received else "done"
+        print(f"{state} at step {outcome.step} after {outcome.seconds:.0f} s: {trainer.checkpoints.root / 'last'}")
+    accelerator.end_training()
+    return exit_status(outcome.received)
+
+
+def print_help() -> None:
+    for config_class, title in ((TrainConfig, "posa-vla train"), (PosaVLAConfig, "--policy.OPTION=VALUE")):
+        print(f"{title}\n")
+        try:
+            draccus.parse(config_class=config_class, args=["--help"])  # type: ignore[type-var]
+        except SystemExit:
+            print()
+
+
+def start(config: TrainConfig, policy: PosaVLAConfig) -> Accelerator:
+    """Processes, precision and threads."""
+    device = str(policy.device)
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=hardware.mixed_precision(config.mixed_precision, device),
+        # The first stage leaves the action transformer without gradients.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    threads = hardware.set_threads(config.threads, accelerator.num_processes)
+    if accelerator.is_main_process:
+        print(
+            f"{accelerator.num_processes} process(es) on {accelerator.device}, {threads} thread(s) each, "
+            f"mixed precision: {accelerator.mixed_precision}"
+        )
+    return accelerator
+
+
+def build(config: TrainConfig, policy_config: PosaVLAConfig, accelerator: Accelerator) -> Trainer:
+    """Cache, policy, processors and batches, as the options say."""
+    from posa_vla.data.batches import BatchSource
+    from posa_vla.policy.modeling_posa_vla import PosaVLAPolicy
+    from posa_vla.policy.processor_posa_vla import make_posa_vla_pre_post_processors
+
+    cache = open_cache(config, accelerator)
+    set_features(policy_config, cache.features)
+    schedule.seed_step(config.seed, 0, 0)  # every process starts from the same weights
+    policy = PosaVLAPolicy(policy_config, dataset_stats=cache.stats).to(
+        accelerator.device, memory_format=torch.channels_last
+    )
+    policy.train()
+    processors = make_posa_vla_pre_post_processors(policy_config, dataset_stats=cache.stats)
+    source = BatchSource(
+        cache,
+        batch_size=config.batch_size,
+        chunk_size=policy_config.chunk_size,
+        device=accelerator.device,
+        seed=config.seed,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        sampler=config.sampler,
+    )
+    return Trainer(config, policy, processors, source, accelerator, partial(evaluate, config=config))
+
+
+def open_cache(config: TrainConfig, accelerator: Accelerator) -> Any:
+    """The dataset's frame cache: built by the first process if it is missing or stale, opened by all."""
+    from posa_vla.data.cache import FrameCache, build_cache
+
+    root = config.dataset.root
+    if root is None:
+        if config.cache is None:
+            raise PosaError("expected a labelled dataset: pass --dataset.root=DIR (or --cache=DIR)")
+        return FrameCache.open(config.cache)
+    cache_root = config.cache or root.with_name(root.name + ".cache")
+    if accelerator.is_main_process:
+        build_cache(root, cache_root)
+    accelerator.wait_for_everyone()
+    return FrameCache.open(cache_root)
+
+
+def set_features(policy: PosaVLAConfig, features: dict[str, dict]) -> None:
+    """Inputs and outputs of a new policy from the dataset; of a resumed one: checked against it."""
+    if policy.uses_anchors and ANCHORS not in features:
+        raise PosaError(
+            f"expected the column {ANCHORS!r}, found {', '.join(sorted(features))}: add it with "
+            "`posa-vla label --dataset.root=IN --rig=RIG --output=OUT`"
+        )
+    labels = (ANCHORS, STEPS_TO_INTERACTION)
+    found = dataset_to_policy_features({key: value for key, value in features.items() if key not in labels})
+    outputs = {key: value for key, value in found.items() if value.type is FeatureType.ACTION}
+    inputs = {key: value for key, value in found.items() if key not in outputs}
+    if not policy.input_features:
+        policy.input_features, policy.output_features = inputs, outputs
+        return
+    for key, feature in (policy.input_features | (policy.output_features or {})).items():
+        given = found.get(key)
+        if given is None or tuple(given.shape) != tuple(feature.shape):
+            shape = None if given is None else tuple(given.shape)
+            raise PosaError(
+                f"the policy expects {key!r} of shape {tuple(feature.shape)}, the dataset has {shape}: use the "
+                "dataset it was trained on"
+            )
+
+
+def evaluate(pretrained: Path, step: int, config: TrainConfig) -> dict[str, float]:
+    """Success of a checkpoint on the `val` split, over the episodes that ended without an error."""
+    from posa_vla.evaluation.records import ERROR, SUCCESS
+    from posa_vla.evaluation.rollout import evaluate as run_episodes
+
+    records = run_episodes(
+        pretrained,
+        (config.eval_condition,),
+        config.eval_episodes,
+        split="val",
+        workers=config.eval_workers,
+        env_options=config.env,
+    )
+    outcomes = [record.outcome for record in records]
+    ended = [outcome for outcome in outcomes if outcome != ERROR]
+    if not ended:
+        raise PosaError(
+            f"all {len(outcomes)} evaluation episodes at step {step} ended in an error: {records[0].message}"
+        )
+    return {"success": ended.count(SUCCESS) / len(ended), "episodes": len(ended), "errors": len(outcomes) - len(ended)}
+
+
+def summary(lines: Sequence[dict[str, Any]]) -> str:
+    """A short table: the first, middle and last line of the log."""
+    lines = [line for line in lines if "loss" in line]
+    if not lines:
+        return ""
+    chosen = [lines[0], lines[len(lines) // 2], lines[-1]] if len(lines) > 2 else lines
+    names = [name for name in SUMMARY if any(name in line for line in lines)]
+    width = max(map(len, names))
+    rows = [f"{'step':<{width}}" + "".join(f"{line['step']:>12}" for line in chosen)]
+    for name in names:
+        cells = (f"{line[name]:>12.4g}" if name in line else f"{'-':>12}" for line in chosen)
+        rows.append(f"{name:<{width}}" + "".join(cells))
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
