@@ -14,9 +14,7 @@ def anchors(*rows: tuple[float, float, float, float]) -> torch.Tensor:
     return torch.tensor(rows).view(1, -1, 1, 4).expand(1, -1, 2, 4).contiguous()
 
 
-@pytest.mark.parametrize(
-    ("grid", "size"), [((14, 14), (224, 224)), ((7, 12), (320, 180)), ((9, 5), (64, 200))]
-)
+@pytest.mark.parametrize(("grid", "size"), [((14, 14), (224, 224)), ((7, 12), (320, 180)), ((9, 5), (64, 200))])
 def test_maps_equal_the_written_formula(grid, size):
     generator = torch.Generator().manual_seed(0)
     labels = torch.rand(3, 2, 2, 4, generator=generator, dtype=torch.float64)
