@@ -1,0 +1,60 @@
+"""Loading weights: all of them or an error that names what is wrong; LeRobot's own only warns."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from posa_vla.errors import PosaError
+
+END_TOKENS = "network.end_tokens"
+
+
+def read_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of a complete safetensors file."""
+    try:
+        return load_file(path, device)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
+
+
+def read_end_tokens(path: Path) -> Tensor:
+    """The tokens of the end prompt (1, L) that a checkpoint was trained with."""
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            return tensors.get_tensor(END_TOKENS)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
+
+
+def load_strictly(module: nn.Module, path: Path, device: str = "cpu") -> None:
+    """Fill every parameter and persistent buffer of `module`; raises before anything is changed."""
+    found, expected = read_tensors(path, device), module.state_dict()
+    problems = {
+        "missing": expected.keys() - found.keys(),
+        "unexpected": found.keys() - expected.keys(),
+        "of another size": {key for key in expected.keys() & found.keys() if expected[key].shape != found[key].shape},
+    }
+    complaints = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]
+    if complaints:
+        raise PosaError(
+            f"expected {path} to hold exactly this policy's {len(expected)} tensors, found {'; '.join(complaints)}: "
+            "load it with the config.json that was saved beside it"
+        )
+    with torch.no_grad():
+        module.load_state_dict(found, strict=True)
+
+
+def _some(names: Iterable[str], limit: int = 5) -> str:
+    names = sorted(names)
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _damaged(path: Path, error: Exception) -> PosaError:
+    return PosaError(
+        f"expected a complete weights file at {path}, found one that cannot be read "
+        f"({' '.join(str(error).split())}): restore it or use another checkpoint"
+    )
