@@ -101,6 +101,21 @@ def test_lerobot_reads_the_dataset(recorded):
             assert 10 * np.log10(255**2 / error) > 30  # the fake's saturated edges cost chroma resolution
 
 
+def test_nothing_else_is_left_behind(recorded):
+    files = {str(path.relative_to(recorded)) for path in recorded.rglob("*") if path.is_file()}
+    videos = {f"videos/{contract.image_key(camera)}/chunk-000/file-000.mp4" for camera in contract.CAMERAS}
+    assert files - videos == {
+        "data/chunk-000/file-000.parquet",
+        "meta/episodes/chunk-000/file-000.parquet",
+        "meta/info.json",
+        "meta/stats.json",
+        "meta/tasks.parquet",
+        contract.TASK_IDS_FILE,
+        RECORDING_FILE,
+    }
+    assert not recorded.with_name("dataset.partial").exists()
+
+
 def test_video_holds_every_row(recorded):
     dataset = load(recorded)
     last = dataset[len(dataset) - 1]

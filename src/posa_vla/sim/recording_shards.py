@@ -116,7 +116,7 @@ def write_shard(
     temporary = path.with_name(f".{path.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        with explained(path), temporary_files_in(path.parent):
+        with explained(path), temporary_files_in(temporary):
             _write_episodes(temporary, repo_id, video, max_steps, episodes)
             os.replace(temporary, path)
     except BaseException:
@@ -166,7 +166,7 @@ def merge_shards(shards: list[Path], root: Path, repo_id: str, options: dict[str
     """One dataset at `root` (absent so far) from complete shards, in order; returns its provenance."""
     be_quiet()
     reports = [read_report(shard) for shard in shards]
-    with explained(root), temporary_files_in(root.parent):
+    with explained(root), temporary_files_in(root):
         aggregate_datasets([repo_id] * len(shards), repo_id, roots=shards, aggr_root=root)
         _write_exact_stats(root)
         seeds = [seed for report in reports for seed in report.seeds]
