@@ -71,7 +71,7 @@ def test_a_file_the_disk_refuses_is_one_sentence_and_leaves_the_old_checkpoint(s
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
-        with pytest.raises(PosaError, match="could not write the checkpoint .*000010 .*step 5 is intact"):
+        with pytest.raises(PosaError, match=r"could not write the checkpoint .*000010 .*step 5 is intact"):
             store.save(10, fill_much)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -115,7 +115,7 @@ def test_a_damaged_manifest_is_named(store, spoil):
     store.save(5, fill)
     path = store.root / "000005" / "training_state" / "manifest.json"
     spoil(path)
-    with pytest.raises(PosaError, match="manifest.json"):
+    with pytest.raises(PosaError, match=r"manifest\.json"):
         store.newest()
 
 

@@ -35,8 +35,8 @@ class TrainConfig:
         cache: folder of the frame cache (default: beside the dataset).
         output_dir: where checkpoints and the log go.
         resume: continue the newest checkpoint in output_dir; its options are read from there.
-        steps: optimiser steps of both stages together (paper: 220,000; tiny: 6,000).
-        batch_size: samples per step and process (paper: 16; tiny: 64).
+        steps: optimiser steps of both stages together; 0 = the preset's (paper: 220,000; tiny: 6,000).
+        batch_size: samples per step and process; 0 = the preset's (paper: 16; tiny: 64).
         seed: of initialisation, data order, augmentation and noise.
         log_freq: steps between two lines of log.jsonl; 0 = only the last.
         save_freq: steps between two checkpoints; 0 = only the last.
@@ -60,8 +60,8 @@ class TrainConfig:
     cache: Path | None = None
     output_dir: Path | None = None
     resume: bool = False
-    steps: int | None = None
-    batch_size: int | None = None
+    steps: int = 0
+    batch_size: int = 0
     seed: int = 0
     log_freq: int = 50
     save_freq: int = 1000
@@ -159,8 +159,8 @@ def _fresh_policy(config: TrainConfig, words: list[str]) -> PosaVLAConfig:
     """The policy's options over the preset's recipe; fills the run's own defaults from it too."""
     name = draccus.parse(config_class=PosaVLAConfig, args=words).preset
     recipe = RECIPES.get(name, PAPER)
-    config.steps = recipe.steps if config.steps is None else config.steps
-    config.batch_size = recipe.batch_size if config.batch_size is None else config.batch_size
+    config.steps = config.steps or recipe.steps
+    config.batch_size = config.batch_size or recipe.batch_size
     defaults = [f"--seed={config.seed}", "--push_to_hub=false", *recipe.policy]
     return draccus.parse(config_class=PosaVLAConfig, args=[*defaults, *words])
 

@@ -24,7 +24,7 @@ class Ema:
             name: parameter.detach().clone() for name, parameter in module.named_parameters() if parameter.requires_grad
         }
         parameters = dict(module.named_parameters())
-        self._live = [parameters[name] for name in self.shadow]
+        self._live: list[Tensor] = [parameters[name] for name in self.shadow]
 
     @torch.no_grad()
     def update(self, updates: int) -> None:

@@ -59,7 +59,7 @@ def print_help() -> None:
     for config_class, title in ((TrainConfig, "posa-vla train"), (PosaVLAConfig, "--policy.OPTION=VALUE")):
         print(f"{title}\n")
         try:
-            draccus.parse(config_class=config_class, args=["--help"])  # type: ignore[type-var]
+            draccus.parse(config_class=config_class, args=["--help"])
         except SystemExit:
             print()
 
