@@ -1,0 +1,148 @@
+"""Where the policy thinks the anchors are, against where the simulator knows they are.
+
+True points: task = the target object's position, end = the end effector's. Points outside the image or behind
+the camera have no error there and are left out. Errors are distances in fractions of the image's short side.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from posa_vla.contract import ANCHOR_NAMES
+
+FIRST, EPISODE = "first", "episode"
+GRASPED_RISE = 0.01
+"""Metres: once the target has risen this far the reach is over, and the task anchor with it."""
+
+
+TrainingMeans = dict[str, dict[str, np.ndarray]]
+"""{camera: {FIRST | EPISODE: (2, 2)}}: mean (u, v) of the task and the end anchor."""
+
+
+def project(point: np.ndarray, intrinsics: np.ndarray, cam_from_world: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Continuous image coordinates over width and height of world points (..., 3) in metres -> (..., 2).
+
+    `intrinsics` (3, 3) is OpenCV's K (pixel centres at integers, hence + 0.5), `cam_from_world` (4, 4) has
+    OpenCV's axes, `size` = (width, height). NaN for points behind the camera or outside the image.
+    """
+    camera = np.asarray(point, np.float64) @ cam_from_world[:3, :3].T + cam_from_world[:3, 3]
+    depth = camera[..., 2:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pixels = (camera @ intrinsics.T)[..., :2] / depth + 0.5
+        uv = pixels / size
+    inside = (depth > 0) & ((uv >= 0) & (uv <= 1)).all(axis=-1, keepdims=True)
+    return np.where(inside, uv, np.nan)
+
+
+def distance(a: np.ndarray, b: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Distance of normalised points (..., 2) in fractions of the short side of `size` = (width, height)."""
+    return np.linalg.norm((np.asarray(a) - np.asarray(b)) * size, axis=-1) / np.min(size, axis=-1)
+
+
+class AnchorTrack:
+    """Samples of one episode, for every camera and anchor; `to_json` is what a record stores.
+
+    ``predicted``, ``true``: (samples, C, 2, 2), null where there is nothing to compare with;
+    ``random_object``: (samples, C, 2), the expected error of pointing at a random object in the image.
+    """
+
+    def __init__(self, cameras: tuple[str, ...], image_sizes: dict[str, tuple[int, int]]) -> None:
+        self.cameras = cameras
+        self.sizes = np.array([image_sizes[camera] for camera in cameras], np.float64)  # (C, 2) width, height
+        self.steps: list[int] = []
+        self.predicted: list[np.ndarray] = []
+        self.true: list[np.ndarray] = []
+        self.random_object: list[np.ndarray] = []
+
+    def add(self, step: int, predicted: np.ndarray, truth: Any, target_risen: bool) -> None:
+        """One sample: predicted (C, 2, 2) and the environment's ground truth at that step."""
+        positions = np.array([item.position for item in truth.objects])
+        target = next(item.position for item in truth.objects if item.name == truth.target)
+        true = np.full((len(self.cameras), len(ANCHOR_NAMES), 2), np.nan)
+        chance = np.full((len(self.cameras), len(ANCHOR_NAMES)), np.nan)
+        for index, camera in enumerate(self.cameras):
+            view = (*truth.cameras[camera], self.sizes[index])
+            if not target_risen:
+                true[index, 0] = project(target, *view)
+            true[index, 1] = project(np.asarray(truth.ee_pose)[:3], *view)
+            objects = project(positions, *view)  # (n, 2)
+            objects = objects[~np.isnan(objects).any(axis=-1)]
+            if len(objects):
+                errors = distance(objects[:, None], true[index][None], self.sizes[index])  # (n, 2)
+                chance[index] = errors.mean(axis=0)
+        self.steps.append(step)
+        self.predicted.append(np.asarray(predicted, np.float64))
+        self.true.append(true)
+        self.random_object.append(chance)
+
+    def to_json(self) -> dict[str, Any] | None:
+        if not self.steps:
+            return None
+        return {
+            "cameras": list(self.cameras),
+            "image_sizes": self.sizes.astype(int).tolist(),
+            "steps": self.steps,
+            "predicted": _rounded(np.stack(self.predicted)),
+            "true": _rounded(np.stack(self.true)),
+            "random_object": _rounded(np.stack(self.random_object)),
+        }
+
+
+def _rounded(values: np.ndarray) -> Any:
+    """Nested lists with four decimals, null for NaN (JSON has none)."""
+    nested = np.where(np.isnan(values), None, np.round(values, 4).astype(object))
+    return nested.tolist()
+
+
+def summarise_anchors(
+    tracks: list[dict[str, Any]], training_means: TrainingMeans | None = None
+) -> dict[str, Any] | None:
+    """Mean errors of the policy and of two baselines, per camera × anchor, at the first frame and over all.
+
+    `training_means`: means of the anchors in the training data, over first frames and over all. Without it the constant baseline is the mean over the very points it is judged on, which flatters the baseline.
+    """
+    if not tracks:
+        return None
+    cameras = tracks[0]["cameras"]
+    rows = []
+    for index, camera in enumerate(cameras):
+        for anchor, name in enumerate(ANCHOR_NAMES):
+            size = np.array(tracks[0]["image_sizes"][index], np.float64)
+            row: dict[str, Any] = {"camera": camera, "anchor": name}
+            for frames in (FIRST, EPISODE):
+                constant = training_means[camera][frames][anchor] if training_means else None
+                row[frames] = _errors(tracks, index, anchor, frames, size, constant)
+            rows.append(row)
+    return {
+        "rows": rows,
+        "constant_is": "mean of the training anchors" if training_means else "mean of the evaluated scenes",
+        "episodes": len(tracks),
+    }
+
+
+def _errors(
+    tracks: list[dict[str, Any]],
+    camera: int,
+    anchor: int,
+    frames: str,
+    size: np.ndarray,
+    constant: np.ndarray | None,
+) -> dict[str, Any]:
+    last = 1 if frames == FIRST else None
+    pick = [(np.array(t[k][:last], np.float64)) for t in tracks for k in ("predicted", "true", "random_object")]
+    predicted, true, chance = (np.concatenate(pick[k::3])[:, camera, anchor] for k in range(3))
+    known = ~np.isnan(true).any(axis=-1)
+    if not known.any():
+        return {"samples": 0, "error": None, "constant": None, "random_object": None}
+    mean = true[known].mean(axis=0) if constant is None else constant
+    return {
+        "samples": int(known.sum()),
+        "error": float(distance(predicted, true, size)[known].mean()),
+        "constant": float(distance(mean, true[known], size).mean()),
+        "random_object": _mean(chance[known]),
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else None

@@ -1,0 +1,259 @@
+"""``posa-vla eval``: run seeded episodes of a policy, write JSON and one HTML report."""
+
+import dataclasses
+import hashlib
+import json
+import shlex
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import draccus
+from tqdm import tqdm
+
+from posa_vla.errors import PosaError
+from posa_vla.evaluation import provenance
+from posa_vla.evaluation.films import film_episodes
+from posa_vla.evaluation.metrics import summarise
+from posa_vla.evaluation.records import (
+    ERROR,
+    EnvOptions,
+    EpisodeRecord,
+    Job,
+    append_record,
+    read_records,
+    to_json,
+    write_atomically,
+)
+from posa_vla.evaluation.report import write_report
+from posa_vla.evaluation.rollout import Setup, check_conditions, make_jobs, run_episodes
+from posa_vla.evaluation.runner import WEIGHTS, PolicySource, image_size, policy_folder
+from posa_vla.evaluation.training_anchors import mean_anchors
+
+EPISODES, HEADER, RESULTS, REPORT = "episodes.jsonl", "evaluation.json", "results.json", "report.html"
+
+
+@dataclass
+class PolicyArgs:
+    """The policy to run.
+
+    Args:
+        path: LeRobot's ``pretrained_model`` folder of any policy.
+        device: torch device; an accelerator where there is one if not given.
+    """
+
+    path: Path
+    device: str | None = None
+
+
+@dataclass
+class DatasetArgs:
+    """The labelled training dataset, for the constant baseline of the anchor errors.
+
+    Args:
+        root: its folder; without it the baseline is the mean over the evaluated scenes.
+    """
+
+    root: Path | None = None
+
+
+@dataclass
+class EvalConfig:
+    """Run seeded episodes in parallel processes; write DIR/results.json and DIR/report.html.
+
+    Args:
+        policy: the policy to run.
+        output: folder of the results; an interrupted evaluation in it goes on.
+        conditions: comma-separated test conditions; all five if not given.
+        episodes: episodes per condition, with seeds seed, seed + 1, …
+        seed: first episode seed; everything random in an episode follows from its seed.
+        split: the environment's seed range: eval for reported numbers, val for tuning.
+        workers: parallel processes, one thread each.
+        videos_per_condition: episodes filmed for the report, successes and failures.
+        n_action_steps: actions executed of each predicted chunk; the checkpoint's own if not given.
+        attention_every: steps between two samples of the anchor error; 0 for none.
+        expert: compare with the scripted expert on the solved scenes.
+        image_size: side of the camera views in pixels; the checkpoint's own if not given.
+        categories: comma-separated object categories; all if not given.
+        colours: comma-separated object colours; all if not given.
+        num_distractors: other objects on the table.
+        episode_length: steps until an episode counts as failed.
+        dataset: the labelled training dataset, for a baseline.
+    """
+
+    policy: PolicyArgs
+    output: Path
+    conditions: str | None = None
+    episodes: int = 200
+    seed: int = 0
+    split: str = "eval"
+    workers: int = 2
+    videos_per_condition: int = 4
+    n_action_steps: int | None = None
+    attention_every: int = 10
+    expert: bool = True
+    image_size: int | None = None
+    categories: str | None = None
+    colours: str | None = None
+    num_distractors: int = 4
+    episode_length: int = 150
+    dataset: DatasetArgs = field(default_factory=DatasetArgs)
+
+
+def main(argv: list[str]) -> int:
+    config = draccus.parse(config_class=EvalConfig, args=argv)
+    results = run(config, "posa-vla eval " + shlex.join(argv))
+    print(brief(results))
+    print(f"report: {config.output / REPORT}")
+    return 0
+
+
+def run(config: EvalConfig, command: str, setup: Setup | None = None) -> dict[str, Any]:
+    """The whole command; `setup` replaces policy and environment (for tests)."""
+    conditions = _conditions(config)
+    _check_numbers(config)
+    setup = setup or _setup(config)
+    config.output.mkdir(parents=True, exist_ok=True)
+    header = _header(config, setup)
+    _same_evaluation(config.output / HEADER, header)
+    means = mean_anchors(config.dataset.root) if config.dataset.root else None
+
+    jobs = make_jobs(conditions, config.episodes, config.seed)
+    started = time.time()
+    records = _play(jobs, setup, config)
+    films = film_episodes(records, setup, config.output, config.videos_per_condition, config.workers)
+    results = {
+        **header,
+        "command": command,
+        "conditions": conditions,
+        "episodes_per_condition": config.episodes,
+        "seed": config.seed,
+        "workers": config.workers,
+        "git": provenance.git_revision(),
+        "versions": provenance.versions(),
+        "machine": provenance.machine(),
+        "finished": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        "seconds": round(time.time() - started, 1),
+        "summary": summarise(records, means),
+        "films": films,
+        "records": [to_json(record) for record in records],
+    }
+    write_atomically(config.output / RESULTS, json.dumps(results, indent=1, allow_nan=False))
+    write_report(results, config.output)
+    return results
+
+
+def _play(jobs: list[Job], setup: Setup, config: EvalConfig) -> list[EpisodeRecord]:
+    """Run what `episodes.jsonl` lacks (recorded errors are tried again) and return all in order."""
+    path = config.output / EPISODES
+    known = read_records(path)
+    todo = [
+        job for job in jobs if (job.condition, job.seed) not in known or known[job.condition, job.seed].outcome == ERROR
+    ]
+    successes = 0
+    with tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc="evaluate", unit="episode") as bar:
+        for done, record in enumerate(run_episodes(todo, setup, config.workers, bar.write), start=1):
+            append_record(path, record)
+            known[record.key] = record
+            successes += record.outcome == "success"
+            if record.outcome == ERROR:
+                bar.write(f"{record.condition} seed {record.seed}: {record.message}", file=sys.stderr)
+            bar.set_postfix_str(f"{100 * successes / done:.0f} % success", refresh=False)
+            bar.update()
+    return [known[job.condition, job.seed] for job in jobs]
+
+
+def brief(results: dict[str, Any]) -> str:
+    """The condition table for the terminal."""
+    lines = []
+    for row in results["summary"]["conditions"]:
+        rate = row["success"]
+        share = (
+            "no episode ended"
+            if rate["rate"] is None
+            else (f"{100 * rate['rate']:5.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]")
+        )
+        errors = f", {row['errors']} errors (not counted)" if row["errors"] else ""
+        lines.append(f"{row['condition']:<12} {share} success of {row['episodes']}{errors}")
+    return "\n".join(lines)
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """``a,b`` or ``[a, b]`` as a tuple; None stays None."""
+    if text is None:
+        return None
+    return tuple(part.strip().strip("'\"") for part in text.strip("[]() ").split(",") if part.strip())
+
+
+def _conditions(config: EvalConfig) -> list[str]:
+    from posa_vla.sim.conditions import CONDITIONS
+
+    chosen = list(dict.fromkeys(names(config.conditions) or CONDITIONS))
+    check_conditions(chosen, config.split)
+    return chosen
+
+
+def _check_numbers(config: EvalConfig) -> None:
+    least = {"episodes": 1, "workers": 1, "seed": 0, "videos_per_condition": 0, "attention_every": 0}
+    for name, low in least.items():
+        if getattr(config, name) < low:
+            raise PosaError(f"expected --{name} of at least {low}, found {getattr(config, name)}")
+
+
+def _setup(config: EvalConfig) -> Setup:
+    path = policy_folder(config.policy.path)
+    options = EnvOptions(
+        image_size=config.image_size or image_size(path) or EnvOptions.image_size,
+        categories=names(config.categories),
+        colours=names(config.colours),
+        num_distractors=config.num_distractors,
+        episode_length=config.episode_length,
+    )
+    source = PolicySource(path, config.policy.device, config.n_action_steps)
+    return Setup(source, config.split, options, config.attention_every, config.expert)
+
+
+def _header(config: EvalConfig, setup: Setup) -> dict[str, Any]:
+    """What must be equal for episodes to belong to one evaluation."""
+    return {
+        "policy": {
+            "path": str(config.policy.path),
+            "sha256": _fingerprint(config.policy.path),
+            "n_action_steps": config.n_action_steps,
+        },
+        "split": config.split,
+        "env": json.loads(json.dumps(dataclasses.asdict(setup.env))),
+        "attention_every": config.attention_every,
+        "expert": config.expert,
+    }
+
+
+def _fingerprint(path: Path) -> str:
+    """Digest of the weights and of every JSON file beside them."""
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("*.json")) + [path / WEIGHTS]:
+        with open(file, "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _same_evaluation(path: Path, header: dict[str, Any]) -> None:
+    """Refuse to mix episodes of two evaluations in one folder."""
+    if not path.exists():
+        if (path.parent / EPISODES).exists():
+            raise PosaError(f"{path.parent} holds episodes but no {HEADER} to tell whose: choose another --output")
+        write_atomically(path, json.dumps(header, indent=1))
+        return
+    try:
+        before = json.loads(path.read_text())
+    except ValueError as error:
+        raise PosaError(f"{path} is not JSON ({error}): remove the folder or choose another --output") from error
+    before["policy"]["path"] = header["policy"]["path"]  # the same weights may have moved
+    differing = [name for name in header if before.get(name) != header[name]]
+    if differing:
+        raise PosaError(
+            f"{path.parent} holds episodes of another evaluation (other {', '.join(differing)}): "
+            "choose another --output, or remove that folder"
+        )

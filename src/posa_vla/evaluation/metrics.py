@@ -1,0 +1,89 @@
+"""From episode records to the numbers of the report.
+
+Errors are counted apart and never enter a rate: a rate is over the episodes that ended.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Any
+
+from posa_vla.evaluation.anchor_error import TrainingMeans, summarise_anchors
+from posa_vla.evaluation.intervals import wilson
+from posa_vla.evaluation.records import ERROR, FAILURE, SUCCESS, EpisodeRecord
+
+REACHED = 0.06
+"""Metres between end effector and object centre below which the hand counts as having reached it."""
+
+WRONG_OBJECT = "lifted another object"
+NOT_HELD = "lifted the target, did not hold it"
+LOST = "grasped the target, lost it before 10 cm"
+MISSED = "reached the target, no grasp"
+ELSEWHERE = "went to another object"
+NOWHERE = "reached no object"
+
+
+def failure_reason(record: EpisodeRecord) -> str:
+    """What went wrong in a failed episode, read off the simulator's ground truth."""
+    if record.wrong_object is not None:
+        return WRONG_OBJECT
+    rise, near, other = record.target_rise or 0.0, record.target_distance, record.other_distance
+    if rise >= 0.10:
+        return NOT_HELD
+    if rise >= 0.02:
+        return LOST
+    if near is not None and near < REACHED:
+        return MISSED
+    if other is not None and other < REACHED:
+        return ELSEWHERE
+    return NOWHERE
+
+
+def summarise(records: Sequence[EpisodeRecord], training_means: TrainingMeans | None = None) -> dict[str, Any]:
+    """Numbers per condition (in the order of the records), pooled over conditions, and for the anchors."""
+    conditions = list(dict.fromkeys(record.condition for record in records))
+    tracks = [record.anchors for record in records if record.outcome != ERROR and record.anchors]
+    return {
+        "conditions": [
+            {"condition": name, **_numbers([r for r in records if r.condition == name])} for name in conditions
+        ],
+        "pooled": _numbers(records),
+        "anchors": summarise_anchors(tracks, training_means),
+    }
+
+
+def _numbers(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
+    ended = [record for record in records if record.outcome != ERROR]
+    successes = [record for record in ended if record.outcome == SUCCESS]
+    failures = [record for record in ended if record.outcome == FAILURE]
+    compared = [r for r in successes if r.motion and r.expert and r.expert.path_length > 0]
+    return {
+        "episodes": len(ended),
+        "errors": len(records) - len(ended),
+        "success": _rate(len(successes), len(ended)),
+        "wrong_object": _rate(sum(r.wrong_object is not None for r in ended), len(ended)),
+        "steps_to_success": _median(r.motion.steps for r in successes if r.motion),
+        "expert_steps": _median(r.expert.steps for r in compared if r.expert),
+        "path_length": _median(r.motion.path_length for r in successes if r.motion),
+        "path_ratio": _median(r.motion.path_length / r.expert.path_length for r in compared if r.motion and r.expert),
+        "smoothness": _median(r.motion.smoothness for r in successes if r.motion),
+        "expert_smoothness": _median(r.expert.smoothness for r in compared if r.expert),
+        "ms_per_action": _milliseconds(ended, "policy_seconds"),
+        "env_ms_per_step": _milliseconds(ended, "env_seconds"),
+        "failures": dict(Counter(failure_reason(record) for record in failures).most_common()),
+    }
+
+
+def _rate(count: int, trials: int) -> dict[str, Any]:
+    low, high = wilson(count, trials)
+    return {"count": count, "rate": count / trials if trials else None, "low": low, "high": high}
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(median(known)) if known else None
+
+
+def _milliseconds(records: Sequence[EpisodeRecord], name: str) -> float | None:
+    steps = sum(record.motion.steps for record in records if record.motion)
+    return 1000 * sum(getattr(record, name) for record in records) / steps if steps else None
