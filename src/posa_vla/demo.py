@@ -1,0 +1,120 @@
+"""``posa-vla demo``: from nothing to a robot that picks what the sentence names, on two CPU cores.
+
+Every stage is a `posa-vla` command, printed before it runs, so that it can be repeated and changed by hand. A
+finished stage is not run again; an interrupted one continues where it stopped.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import draccus
+
+from posa_vla.errors import PosaError
+
+CATEGORIES = "can,milk,cube,bread"
+COLOURS = "red,green,blue,yellow"
+STAGES_FILE = "stages.json"
+
+
+@dataclass
+class DemoConfig:
+    """Args:
+    output: folder for the dataset, the checkpoints and the report.
+    quick: a few minutes, to see that everything runs; the robot will not succeed.
+    seed: of recording and training.
+    """
+
+    output: Path = Path("outputs/demo")
+    quick: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything: demonstrations, training, evaluation episodes per condition."""
+
+    demonstrations: int
+    train: tuple[str, ...]
+    basic_episodes: int
+    other_episodes: int
+
+
+FULL = Size(800, ("--steps=4000", "--max_minutes=16"), basic_episodes=200, other_episodes=20)
+QUICK = Size(8, ("--steps=30", "--policy.anchor_steps=10", "--batch_size=16"), basic_episodes=4, other_episodes=2)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of the demo; `resume` is added when an earlier attempt left its output behind."""
+
+    name: str
+    arguments: tuple[str, ...]
+    output: Path
+    resume: tuple[str, ...] = ()
+
+    def command(self) -> list[str]:
+        again = self.resume if self.output.exists() else ()
+        return [self.name.split(" ")[0], *self.arguments, *again]
+
+
+def stages(config: DemoConfig) -> list[Stage]:
+    """The commands in order. Objects: 4 categories × 4 colours, with 4 other objects on the table."""
+    size, root = (QUICK if config.quick else FULL), config.output
+    objects = (f"--categories={CATEGORIES}", f"--colours={COLOURS}")
+    demonstrations, labelled, train = root / "demonstrations", root / "labelled", root / "train"
+    cache, policy = root / "cache", train / "checkpoints" / "last" / "pretrained_model"
+    record = (f"--output={demonstrations}", f"--episodes={size.demonstrations}", f"--seed={config.seed}", *objects)
+    label = (f"--dataset.root={demonstrations}", "--rig=tabletop", f"--output={labelled}")
+    training = (f"--dataset.root={labelled}", f"--cache={cache}", f"--output_dir={train}", f"--seed={config.seed}")
+    evaluate = (f"--policy.path={policy}", f"--dataset.root={labelled}", *objects)
+    return [
+        Stage("record", record, demonstrations),
+        Stage("label", label, labelled),
+        Stage("cache", (f"--dataset.root={labelled}", f"--output={cache}"), cache),
+        Stage("train", (*training, "--policy.preset=tiny", *size.train), train, resume=("--resume=true",)),
+        Stage("eval", (*evaluate, f"--episodes={size.basic_episodes}", f"--output={root / 'report'}"), root / "report"),
+    ]
+
+
+def main(argv: list[str]) -> int:
+    config = draccus.parse(config_class=DemoConfig, args=argv)
+    config.output.mkdir(parents=True, exist_ok=True)
+    log = config.output / STAGES_FILE
+    finished: dict[str, dict] = json.loads(log.read_text()) if log.exists() else {}
+    plan = stages(config)
+    for number, stage in enumerate(plan, start=1):
+        title = f"[{number}/{len(plan)}] {stage.name}"
+        if finished.get(stage.name, {}).get("arguments") == list(stage.arguments):
+            print(f"{title}: done before in {finished[stage.name]['seconds']:.0f} s", flush=True)
+            continue
+        print(f"\n{title}\n$ posa-vla {shlex.join(stage.command())}", flush=True)
+        finished[stage.name] = {"seconds": run(stage), "arguments": list(stage.arguments)}
+        log.write_text(json.dumps(finished, indent=2))
+    summary(config, finished, plan)
+    return 0
+
+
+def run(stage: Stage) -> float:
+    """Seconds the command took; it has said itself what went wrong if it failed."""
+    began = time.monotonic()
+    code = subprocess.run([sys.executable, "-m", "posa_vla.cli", *stage.command()]).returncode
+    if code:
+        raise PosaError(f"stage {stage.name!r} ended with status {code}: mend what it names and run the demo again")
+    return time.monotonic() - began
+
+
+def summary(config: DemoConfig, finished: dict[str, dict], plan: list[Stage]) -> None:
+    print("\nstage      seconds")
+    for stage in plan:
+        print(f"{stage.name:<10} {finished[stage.name]['seconds']:7.0f}")
+    print(f"{'together':<10} {sum(finished[stage.name]['seconds'] for stage in plan):7.0f}")
+    print(f"\nreport: {(config.output / 'report' / 'report.html').resolve()}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
