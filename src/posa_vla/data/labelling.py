@@ -1,0 +1,190 @@
+"""``posa-vla label``: a LeRobotDataset plus its anchors (method, section 2). Videos are never decoded."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import draccus
+import numpy as np
+
+from posa_vla import __version__
+from posa_vla.anchors.label import EpisodeLabels, label_episode
+from posa_vla.anchors.pose import Transform
+from posa_vla.contract import ANCHOR_NAMES, ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION, TASK_ANCHOR
+from posa_vla.data.label_inputs import (
+    check_features,
+    finger_width,
+    gripper_signal,
+    hand_poses,
+    split_episodes,
+)
+from posa_vla.data.rewriting import NewColumn, read_columns, read_info, write_with_columns
+from posa_vla.errors import PosaError
+from posa_vla.rigs import Rig, load_rig
+
+
+@dataclass
+class DatasetArgs:
+    """The dataset to read.
+
+    Args:
+        root: its folder.
+        repo_id: its name on the hub; without a root, it is looked up where LeRobot keeps local datasets.
+    """
+
+    root: Path | None = None
+    repo_id: str | None = None
+
+    def folder(self) -> Path:
+        if self.root is not None:
+            return self.root
+        if self.repo_id is None:
+            raise PosaError("expected --dataset.root=FOLDER or --dataset.repo_id=NAME, got neither")
+        from lerobot.utils.constants import HF_LEROBOT_HOME
+
+        return HF_LEROBOT_HOME / self.repo_id
+
+
+@dataclass
+class LabelConfig:
+    """posa-vla label: write a new dataset with anchors and steps to the next interaction.
+
+    Args:
+        dataset: the dataset to read; it is not changed.
+        rig: name of a rig that ships with the package, or the path of a rig's .yaml file.
+        output: folder of the new dataset; must not exist.
+    """
+
+    dataset: DatasetArgs = field(default_factory=DatasetArgs)
+    rig: str | None = None
+    output: Path | None = None
+
+
+def main(argv: list[str]) -> int:
+    config = draccus.parse(config_class=LabelConfig, args=argv)
+    if config.rig is None or config.output is None:
+        missing = "--rig=NAME (or a .yaml file)" if config.rig is None else "--output=FOLDER"
+        raise PosaError(f"{missing} is missing")
+    provenance = label_dataset(config.dataset.folder(), load_rig(config.rig), config.output)
+    print(summary(provenance))
+    print(f"labelled dataset: {config.output}")
+    return 0
+
+
+def label_dataset(root: Path, rig: Rig, output: Path) -> dict[str, Any]:
+    """Writes ``root`` plus `ANCHORS` and `STEPS_TO_INTERACTION` to ``output``; returns the provenance."""
+    info = read_info(root)
+    check_output(root, output)
+    check_features(info["features"], rig)
+    keys = {rig.pose.column, "episode_index", "frame_index"}
+    keys |= {source.column for source in (rig.gripper.command, rig.gripper.width) if source}
+    columns = read_columns(root, sorted(keys))
+    episodes = split_episodes(columns, info)
+
+    hand = hand_poses(columns, rig.pose, episodes)
+    command = gripper_signal(columns, rig.gripper, episodes)
+    width = finger_width(columns, rig.gripper, episodes)
+    labels = [
+        label_episode(
+            Transform(hand.dst, hand.src, hand.matrix[episode.rows]),
+            command[episode.rows],
+            rig.cameras,
+            rig.gripper.thresholds,
+            None if width is None else width[episode.rows],
+        )
+        for episode in episodes
+    ]
+    anchors = np.concatenate([label.anchors for label in labels])
+    steps = np.concatenate([label.steps_to_interaction for label in labels])
+    provenance = describe(rig, labels, anchors, source=root.resolve().name)
+    check_interactions(provenance)
+    new_columns = {
+        ANCHORS: NewColumn(anchors, list(rig.camera_names)),
+        STEPS_TO_INTERACTION: NewColumn(steps),
+    }
+    write_with_columns(root, output, new_columns, {ANCHORS_FILE: provenance})
+    return provenance
+
+
+def check_output(root: Path, output: Path) -> None:
+    if output.exists():
+        raise PosaError(f"{output} exists already: choose another --output or remove it")
+    if root.resolve() in output.resolve().parents:
+        raise PosaError(f"{output} lies inside the dataset {root}, which must not change: choose another --output")
+
+
+def describe(rig: Rig, labels: list[EpisodeLabels], anchors: np.ndarray, source: str) -> dict[str, Any]:
+    """The provenance file: rig, detector, version, counts, and how much of it is in view."""
+    closes = sum(int(label.interactions.closes.sum()) for label in labels)
+    events = sum(len(label.interactions.frames) for label in labels)
+    return {
+        "version": __version__,
+        "source": source,
+        "cameras": list(rig.camera_names),
+        "anchors": list(ANCHOR_NAMES),
+        "rig": rig.to_dict(),
+        "detector": {
+            "name": "gripper_command" if rig.gripper.command else "gripper_width",
+            "drops_closes_on_nothing": rig.gripper.width is not None,
+        },
+        "counts": {
+            "episodes": len(labels),
+            "frames": len(anchors),
+            "closes": closes,
+            "openings": events - closes,
+            "dropped_closes": sum(label.interactions.dropped for label in labels),
+            "episodes_without_interaction": sum(len(label.interactions.frames) == 0 for label in labels),
+            "frames_without_task_anchor": int((anchors[:, 0, TASK_ANCHOR, 3] < 0).sum()),
+        },
+        "in_frame": in_frame_shares(anchors, rig.camera_names),
+    }
+
+
+def in_frame_shares(anchors: np.ndarray, cameras: tuple[str, ...]) -> dict[str, dict[str, float | None]]:
+    """Share of the known anchors (N, C, 2, 4) that lie inside the image; None where none is known."""
+    u, v, depth, visibility = np.moveaxis(anchors, -1, 0)
+    known = visibility >= 0
+    inside = known & (depth > 0) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
+    return {
+        camera: {
+            anchor: round(float(inside[:, c, a].sum() / known[:, c, a].sum()), 4) if known[:, c, a].any() else None
+            for a, anchor in enumerate(ANCHOR_NAMES)
+        }
+        for c, camera in enumerate(cameras)
+    }
+
+
+def check_interactions(provenance: Mapping[str, Any]) -> None:
+    """An error where no episode has an interaction; a warning where some have none or nothing is in view."""
+    counts = provenance["counts"]
+    if counts["episodes_without_interaction"] == counts["episodes"]:
+        raise PosaError(
+            f"the gripper closes on something in none of {counts['episodes']} episodes "
+            f"({counts['dropped_closes']} closes ended fully shut): check the rig's gripper column, its open and "
+            "closed values and shut_width"
+        )
+    if counts["episodes_without_interaction"]:
+        print(
+            f"warning: {counts['episodes_without_interaction']} of {counts['episodes']} episodes have no "
+            "interaction; their task anchor is unknown",
+            file=sys.stderr,
+        )
+    for camera, shares in provenance["in_frame"].items():
+        if not any(shares.values()):
+            print(
+                f"warning: the hand is never in the view of camera {camera!r}: check its calibration",
+                file=sys.stderr,
+            )
+
+
+def summary(provenance: Mapping[str, Any]) -> str:
+    counts = json.dumps(provenance["counts"]).strip("{}").replace('"', "").replace("_", " ")
+    shares = "; ".join(
+        f"{camera} "
+        + ", ".join(f"{anchor} {'-' if share is None else f'{share:.1%}'}" for anchor, share in anchors.items())
+        for camera, anchors in provenance["in_frame"].items()
+    )
+    return f"{counts}\nanchors in view: {shares}"
