@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from lerobot.policies.rtc.configuration_rtc import RTCConfig
@@ -129,6 +130,8 @@ def test_two_wordings_of_one_goal_count_as_the_same_task(tmp_path):
     policy = small_policy(fake_meta(tmp_path))
     assert policy._goals(torch.tensor([0, 1, 2])).tolist() == [7, 7, 9]
     assert "goal_ids" not in policy.state_dict()
+    policy.use_dataset({}, np.array([1, 1, 1]))
+    assert policy._goals(torch.tensor([0, 1, 2])).tolist() == [1, 1, 1]
     assert small_policy()._goals(torch.tensor([0, 1, 2])).tolist() == [0, 1, 2]
 
 

@@ -5,6 +5,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -63,7 +64,7 @@ class PosaVLAPolicy(PreTrainedPolicy):
         config.validate_features()
         self.config: PosaVLAConfig = config
         self.cameras = tuple(config.image_features)
-        self.anchor_rows = _anchor_rows(config, dataset_meta)
+        self.anchor_rows: list[int] | None = None
         if config.uses_anchors:
             _check_run(config)
         if end_tokens is None:
@@ -73,10 +74,13 @@ class PosaVLAPolicy(PreTrainedPolicy):
             for module in self.network.encoder_modules():
                 module.requires_grad_(False)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("goal_ids", _goal_ids(dataset_meta), persistent=False)
+        self.register_buffer("goal_ids", torch.zeros(0, dtype=torch.int64), persistent=False)
         # Read on every step, and a read of the buffer would wait for the device.
         self._step = 0
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_step", int(module.steps)))
+        if dataset_meta is not None:
+            sentences = list(dataset_meta.tasks.sort_values(TASK_INDEX).index)
+            self.use_dataset(dataset_meta.features, task_ids(dataset_meta.root, sentences))
         self.init_rtc_processor()
         self.reset()
 
@@ -105,6 +109,16 @@ class PosaVLAPolicy(PreTrainedPolicy):
         )
         loss, info = self.network.loss(network_batch, self._step < (self.config.anchor_steps or 0), generator)
         return loss, dict(zip(info, torch.stack([value.float() for value in info.values()]).tolist(), strict=True))
+
+    def use_dataset(self, features: dict[str, dict], goal_ids: np.ndarray) -> None:
+        """Tell the policy what its training batches mean; without this every sentence is a goal of its own.
+
+        Args:
+            features: of the dataset; those of the anchors name their cameras in order.
+            goal_ids: (number of sentences,) int64, the goal of each ``task_index``.
+        """
+        self.anchor_rows = _anchor_rows(self.config, features.get(ANCHORS))
+        self.goal_ids = torch.as_tensor(goal_ids, dtype=torch.int64, device=self.steps.device)
 
     def update(self) -> None:
         """Count an optimiser step; LeRobot's and our trainer call it after each. Stage 1 ends by this count."""
@@ -271,17 +285,8 @@ def _rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
-def _goal_ids(dataset_meta: Any | None) -> Tensor:
-    """(number of sentences,) goal ids by task_index; empty where every sentence is its own goal."""
-    if dataset_meta is None or dataset_meta.tasks is None:
-        return torch.zeros(0, dtype=torch.int64)
-    sentences = list(dataset_meta.tasks.sort_values(TASK_INDEX).index)
-    return torch.as_tensor(task_ids(dataset_meta.root, sentences), dtype=torch.int64)
-
-
-def _anchor_rows(config: PosaVLAConfig, dataset_meta: Any | None) -> list[int] | None:
+def _anchor_rows(config: PosaVLAConfig, feature: dict[str, Any] | None) -> list[int] | None:
     """Rows of the dataset's anchors in the order of the policy's cameras; None: as they come."""
-    feature = dataset_meta.features.get(ANCHORS) if dataset_meta is not None else None
     if feature is None or not feature.get("names"):
         return None
     labelled = list(feature["names"])
