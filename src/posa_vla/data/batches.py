@@ -1,0 +1,160 @@
+"""Batches from a frame cache, gathered by index: a pure function of (seed, step, rank)."""
+
+import warnings
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from posa_vla import contract
+from posa_vla.data.cache import FrameCache
+from posa_vla.data.sampling import EpochSampler, split_episodes
+from posa_vla.errors import PosaError, unknown_name
+
+OBSERVATION_COLUMNS = (contract.STATE, contract.ANCHORS, contract.STEPS_TO_INTERACTION)
+"""Delivered where the dataset has them."""
+
+INDEX_KEYS = ("index", "episode_index", "frame_index", contract.TASK_INDEX)
+SPLITS = ("train", "val", "all")
+
+
+class BatchSource:
+    """Draws training batches; equal (seed, step, rank) give equal batches in any process.
+
+    Batches hold LeRobot's keys: images uint8 (B, 3, H, W) in channels-last memory, one entry per camera so that
+    sizes may differ; ``observation.state`` (B, S); ``action`` (B, T, A) in the dataset's units with the
+    episode's last action repeated past its end, marked in ``action_is_pad`` (B, T); anchors (B, C, 2, 4) and
+    steps_to_interaction (B, 1) where the dataset is labelled; ``task`` list[str]; `INDEX_KEYS` (B,); and
+    ``task_id`` (B,), the goal that the sentence means.
+
+    Args:
+        cache: the frames.
+        batch_size: samples per rank and step, B.
+        chunk_size: actions per sample, T.
+        device: where batches are delivered.
+        seed: of the sampling order; the split does not depend on it.
+        rank, world_size: this process among those that train together.
+        sampler: "uniform" or "task_balanced", see `EpochSampler`.
+        group: samples of one goal that stay together under "task_balanced".
+        resident: keep all frames in the memory of `device` instead of gathering them from disk.
+        cameras: camera names to deliver; None for all.
+        split: "train", "val" or "all" episodes.
+        val_fraction: share of the episodes held out for "val".
+        exclude_episodes: episodes never drawn, whatever the split.
+    """
+
+    def __init__(
+        self,
+        cache: FrameCache,
+        batch_size: int,
+        chunk_size: int,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        sampler: str = "uniform",
+        group: int = 4,
+        resident: bool = False,
+        cameras: Sequence[str] | None = None,
+        split: str = "train",
+        val_fraction: float = 0.0,
+        exclude_episodes: Collection[int] = (),
+    ):
+        if chunk_size < 1:
+            raise PosaError(f"chunk_size must be at least 1, found {chunk_size}")
+        self.cache, self.chunk_size, self.device = cache, chunk_size, torch.device(device)
+        self.episodes = _choose_episodes(cache, split, val_fraction, exclude_episodes)
+        bounds = cache.episode_bounds
+        rows = np.concatenate([np.arange(*bounds[episode]) for episode in self.episodes] or [np.arange(0)])
+        goals = cache.task_ids[cache.columns[contract.TASK_INDEX][rows]]
+        self.sampler = EpochSampler(rows, goals, batch_size, seed, rank, world_size, sampler, group)
+        self._episode_end = np.repeat(bounds[:, 1], np.diff(bounds)[:, 0])  # (N,)
+        self._images = {name: self._frames(name, resident) for name in self._camera_names(cameras)}
+        self._columns = {
+            key: torch.from_numpy(cache.columns[key]).to(self.device)
+            for key in (*OBSERVATION_COLUMNS, *INDEX_KEYS, contract.ACTION)
+            if key in cache.columns
+        }
+        if contract.ACTION not in self._columns:
+            raise PosaError(f"{cache.root}: expected a column {contract.ACTION!r}, found {sorted(cache.columns)}")
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that are drawn from."""
+        return len(self.sampler.rows)
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return self.sampler.steps_per_epoch
+
+    def batch(self, step: int) -> dict[str, Tensor | list[str]]:
+        """The batch of this rank at `step`, counted from 0."""
+        return self.gather(self.sampler.batch_rows(step))
+
+    def gather(self, rows: np.ndarray) -> dict[str, Tensor | list[str]]:
+        """The samples at `rows` (B,) of the dataset, in that order."""
+        index = torch.from_numpy(rows).to(self.device)
+        batch: dict[str, Tensor | list[str]] = {
+            self.cache.image_keys[name]: self._gather_images(frames, rows) for name, frames in self._images.items()
+        }
+        for key, column in self._columns.items():
+            if key != contract.ACTION:
+                batch[key] = column[index]
+        ahead = rows[:, None] + np.arange(self.chunk_size)  # (B, T)
+        last = self._episode_end[rows][:, None] - 1
+        chunk_rows = torch.from_numpy(np.minimum(ahead, last)).to(self.device)
+        batch[contract.ACTION] = self._columns[contract.ACTION][chunk_rows]
+        batch[f"{contract.ACTION}_is_pad"] = torch.from_numpy(ahead > last).to(self.device)
+        sentences = self.cache.columns[contract.TASK_INDEX][rows]
+        batch["task_id"] = torch.from_numpy(self.cache.task_ids[sentences]).to(self.device)
+        batch["task"] = [self.cache.tasks[sentence] for sentence in sentences]
+        return batch
+
+    def _camera_names(self, cameras: Sequence[str] | None) -> list[str]:
+        for name in cameras or ():
+            if name not in self.cache.images:
+                raise unknown_name("camera", name, self.cache.images)
+        return list(self.cache.images if cameras is None else cameras)
+
+    def _frames(self, camera: str, resident: bool) -> Tensor:
+        """(N, H, W, 3) uint8, on the device or mapped from disk."""
+        mapped = np.asarray(self.cache.images[camera])
+        if not resident:
+            return _read_only_tensor(mapped)
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            if mapped.nbytes > free:
+                raise PosaError(
+                    f"the frames of camera {camera} take {mapped.nbytes:,} bytes where the GPU has {free:,} free: "
+                    "keep them on disk with resident=false"
+                )
+        return _read_only_tensor(mapped).to(self.device, copy=True)
+
+    def _gather_images(self, frames: Tensor, rows: np.ndarray) -> Tensor:
+        """(B, 3, H, W) uint8 on the device, channels-last."""
+        gathered = frames.index_select(0, torch.from_numpy(rows).to(frames.device))  # (B, H, W, 3)
+        if gathered.device != self.device:
+            gathered = gathered.pin_memory().to(self.device, non_blocking=True)
+        return gathered.permute(0, 3, 1, 2)
+
+
+def _read_only_tensor(array: np.ndarray) -> Tensor:
+    """A tensor over read-only memory: torch warns of writing to it, which nothing here does."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        return torch.from_numpy(array)
+
+
+def _choose_episodes(cache: FrameCache, split: str, val_fraction: float, exclude: Collection[int]) -> np.ndarray:
+    """Positions of the episodes to draw from."""
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    absent = sorted(set(exclude) - set(range(cache.num_episodes)))
+    if absent:
+        raise PosaError(f"exclude_episodes names {absent}, the dataset has episodes 0 to {cache.num_episodes - 1}")
+    train, val = split_episodes(cache.num_episodes, val_fraction)
+    chosen = {"train": train, "val": val, "all": np.arange(cache.num_episodes)}[split]
+    if split == "val" and len(val) == 0:
+        raise PosaError("the val split is empty: set val_fraction above 0")
+    return chosen[~np.isin(chosen, list(exclude))]

@@ -1,0 +1,84 @@
+"""Files that are either complete or absent: written beside their place, synced, renamed."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posa_vla.errors import PosaError
+
+BLOCK_BYTES = 1 << 22
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces `path` atomically."""
+    beside = path.with_name(path.name + ".tmp")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replaces `path` atomically by `content`."""
+    write_bytes(path, json.dumps(content, indent=1).encode())
+
+
+def write_array(path: Path, array: np.ndarray) -> str:
+    """Writes an .npy file without pickle and returns its sha256."""
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    return file_checksum(path)
+
+
+def file_checksum(path: Path) -> str:
+    """sha256 of a whole file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def ranges_checksum(path: Path, ranges: Iterable[tuple[int, int]]) -> str:
+    """sha256 of the bytes [start, stop) of a file, one range after the other."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for start, stop in ranges:
+            file.seek(start)
+            while start < stop:
+                block = file.read(min(BLOCK_BYTES, stop - start))
+                if not block:
+                    return "truncated"
+                digest.update(block)
+                start += len(block)
+    return digest.hexdigest()
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raises when the disk of `folder` has fewer than `needed` bytes left."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise no_space(folder, needed, free)
+
+
+def no_space(folder: Path, needed: int, free: int) -> PosaError:
+    return PosaError(
+        f"the disk of {folder} has {free:,} bytes free where {needed:,} are needed: "
+        "free some space or choose another disk with --output"
+    )
