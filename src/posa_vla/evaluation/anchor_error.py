@@ -90,7 +90,8 @@ class AnchorTrack:
 
 def _rounded(values: np.ndarray) -> Any:
     """Nested lists with four decimals, null for NaN (JSON has none)."""
-    nested = np.where(np.isnan(values), None, np.round(values, 4).astype(object))
+    nested = np.round(values, 4).astype(object)
+    nested[np.isnan(values)] = None
     return nested.tolist()
 
 
@@ -99,7 +100,8 @@ def summarise_anchors(
 ) -> dict[str, Any] | None:
     """Mean errors of the policy and of two baselines, per camera × anchor, at the first frame and over all.
 
-    `training_means`: means of the anchors in the training data, over first frames and over all. Without it the constant baseline is the mean over the very points it is judged on, which flatters the baseline.
+    `training_means`: means of the anchors in the training data. Without it the constant baseline is the mean
+    over the very points it is judged on, which flatters the baseline.
     """
     if not tracks:
         return None
@@ -137,12 +139,13 @@ def _errors(
     mean = true[known].mean(axis=0) if constant is None else constant
     return {
         "samples": int(known.sum()),
-        "error": float(distance(predicted, true, size)[known].mean()),
-        "constant": float(distance(mean, true[known], size).mean()),
+        "error": _mean(distance(predicted, true, size)[known]),
+        "constant": _mean(distance(mean, true[known], size)),
         "random_object": _mean(chance[known]),
     }
 
 
 def _mean(values: np.ndarray) -> float | None:
+    """NaN is a point that does not exist, as the end anchor of a policy without one."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else None

@@ -66,8 +66,9 @@ class EvalConfig:
     Args:
         policy: the policy to run.
         output: folder of the results; an interrupted evaluation in it goes on.
-        conditions: comma-separated test conditions; all five if not given.
-        episodes: episodes per condition, with seeds seed, seed + 1, …
+        conditions: comma-separated test conditions, each optionally with its own number of episodes
+            (basic:200,lights:20); all five if not given.
+        episodes: episodes of each other condition, with seeds seed, seed + 1, …
         seed: first episode seed; everything random in an episode follows from its seed.
         split: the environment's seed range: eval for reported numbers, val for tuning.
         workers: parallel processes, one thread each.
@@ -112,23 +113,23 @@ def main(argv: list[str]) -> int:
 
 def run(config: EvalConfig, command: str, setup: Setup | None = None) -> dict[str, Any]:
     """The whole command; `setup` replaces policy and environment (for tests)."""
-    conditions = _conditions(config)
     _check_numbers(config)
+    episodes = episodes_by_condition(config)
     setup = setup or _setup(config)
     config.output.mkdir(parents=True, exist_ok=True)
     header = _header(config, setup)
     _same_evaluation(config.output / HEADER, header)
     means = mean_anchors(config.dataset.root) if config.dataset.root else None
 
-    jobs = make_jobs(conditions, config.episodes, config.seed)
+    jobs = [job for name, count in episodes.items() for job in make_jobs([name], count, config.seed)]
     started = time.time()
     records = _play(jobs, setup, config)
     films = film_episodes(records, setup, config.output, config.videos_per_condition, config.workers)
     results = {
         **header,
         "command": command,
-        "conditions": conditions,
-        "episodes_per_condition": config.episodes,
+        "policy_name": policy_name(config.policy.path),
+        "episodes": episodes,
         "seed": config.seed,
         "workers": config.workers,
         "git": provenance.git_revision(),
@@ -181,18 +182,30 @@ def brief(results: dict[str, Any]) -> str:
 
 
 def names(text: str | None) -> tuple[str, ...] | None:
-    """``a,b`` or ``[a, b]`` as a tuple; None stays None."""
-    if text is None:
+    """``a,b`` or ``[a, b]`` as a tuple; None, which stands for all of them, where nothing or ``all`` is given."""
+    if text is None or text == "all":
         return None
     return tuple(part.strip().strip("'\"") for part in text.strip("[]() ").split(",") if part.strip())
 
 
-def _conditions(config: EvalConfig) -> list[str]:
+def episodes_by_condition(config: EvalConfig) -> dict[str, int]:
+    """``basic:200,lights`` -> {"basic": 200, "lights": --episodes}."""
     from posa_vla.sim.conditions import CONDITIONS
 
-    chosen = list(dict.fromkeys(names(config.conditions) or CONDITIONS))
-    check_conditions(chosen, config.split)
+    chosen = {}
+    for part in names(config.conditions) or CONDITIONS:
+        name, _, count = part.partition(":")
+        if count and not (count.isdecimal() and int(count) > 0):
+            raise PosaError(f"expected NAME or NAME:EPISODES in --conditions, found {part!r}")
+        chosen[name] = int(count) if count else config.episodes
+    check_conditions(list(chosen), config.split)
     return chosen
+
+
+def policy_name(path: Path) -> str:
+    """``run/checkpoints/last/pretrained_model`` -> ``run/004000``, the step that `last` points to."""
+    parts = [part for part in path.resolve().parts if part not in ("pretrained_model", "checkpoints", "/")]
+    return "/".join(parts[-2:])
 
 
 def _check_numbers(config: EvalConfig) -> None:
@@ -233,7 +246,7 @@ def _header(config: EvalConfig, setup: Setup) -> dict[str, Any]:
 def _fingerprint(path: Path) -> str:
     """Digest of the weights and of every JSON file beside them."""
     digest = hashlib.sha256()
-    for file in sorted(path.glob("*.json")) + [path / WEIGHTS]:
+    for file in [*sorted(path.glob("*.json")), path / WEIGHTS]:
         with open(file, "rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()

@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-TASK_COLOUR, END_COLOUR = (0, 255, 60), (255, 40, 40)
+TASK_COLOUR: tuple[int, int, int] = (0, 255, 60)
+END_COLOUR: tuple[int, int, int] = (255, 40, 40)
 STRENGTH = 0.62
 """Opacity of a map of one; raw values are drawn, so a weak attention looks weak."""
 
@@ -50,7 +51,8 @@ def _tint(canvas: np.ndarray, maps: np.ndarray) -> np.ndarray:
         for m in maps
     )
     alpha = np.maximum(task, end)[..., None]  # (H', W', 1)
-    light = task[..., None] * np.float32(TASK_COLOUR) + end[..., None] * np.float32(END_COLOUR)
+    colours = np.array([TASK_COLOUR, END_COLOUR], np.float32)
+    light = task[..., None] * colours[0] + end[..., None] * colours[1]
     light = np.minimum(light / np.maximum(alpha, 1e-6), 255.0)
     blend = canvas.astype(np.float32) * (1 - STRENGTH * alpha) + STRENGTH * alpha * light
     return np.round(blend).astype(np.uint8)

@@ -50,7 +50,6 @@ def render(results: dict[str, Any], folder: Path) -> str:
         errors=[record for record in results["records"] if record["outcome"] == ERROR],
         headline_anchor=_headline_anchor(summary["anchors"]),
         anchor_scale=_anchor_scale(summary["anchors"]),
-        policy_name=_policy_name(results["policy"]["path"]),
     )
 
 
@@ -114,9 +113,3 @@ def _anchor_scale(anchors: dict[str, Any] | None) -> float:
     rows = (anchors or {}).get("rows", [])
     values = [row[frames][kind] or 0.0 for row in rows for frames in ("first", "episode") for kind in kinds]
     return max([*values, 1e-6])
-
-
-def _policy_name(path: str) -> str:
-    """``run/checkpoints/004000/pretrained_model`` -> ``run/004000``."""
-    parts = [part for part in Path(path).parts if part not in ("pretrained_model", "checkpoints", "/")]
-    return "/".join(parts[-2:]) or path

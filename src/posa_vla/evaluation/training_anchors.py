@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from posa_vla.contract import ANCHORS
@@ -31,7 +32,7 @@ def _cameras(root: Path) -> list[str]:
     feature = json.loads(info.read_text())["features"].get(ANCHORS)
     if feature is None:
         raise PosaError(f"the dataset {root} has no {ANCHORS}: run posa-vla label on it, or leave --dataset.root out")
-    return camera_names(feature)
+    return list(feature["names"])
 
 
 def _columns(root: Path, cameras: int) -> tuple[np.ndarray, np.ndarray]:
@@ -39,14 +40,19 @@ def _columns(root: Path, cameras: int) -> tuple[np.ndarray, np.ndarray]:
     anchors, frames = [], []
     for file in sorted((root / "data").rglob("*.parquet")):
         table = parquet.read_table(file, columns=[ANCHORS, "frame_index"])
-        column = table[ANCHORS].combine_chunks()
-        while hasattr(column, "flatten") and not hasattr(column.type, "bit_width"):
-            column = column.flatten()
-        anchors.append(column.to_numpy(zero_copy_only=False).reshape(-1, cameras, 2, 4))
+        anchors += [_flat(chunk).reshape(-1, cameras, 2, 4) for chunk in table[ANCHORS].chunks]
         frames.append(table["frame_index"].to_numpy())
     if not anchors:
         raise PosaError(f"the dataset {root} has no frames: check --dataset.root")
     return np.concatenate(anchors), np.concatenate(frames)
+
+
+def _flat(column: pa.Array) -> np.ndarray:
+    """Nested lists as one flat array."""
+    values = column.storage if isinstance(column, pa.ExtensionArray) else column
+    while pa.types.is_nested(values.type):
+        values = values.flatten()
+    return values.to_numpy(zero_copy_only=False)
 
 
 def _mean(anchors: np.ndarray, root: Path, camera: str) -> np.ndarray:
