@@ -119,3 +119,18 @@ def test_observations_of_another_robot_are_refused(change, sentence):
     raw = {key: value for key, value in {**observation(), **change}.items() if value is not None}
     with pytest.raises(PosaError, match=sentence):
         preprocess(raw)
+
+
+def test_an_action_that_rarely_moves_is_scaled_by_its_range():
+    """Quantiles that coincide would blow up the other 1 %; a constant stays finite; the rest is untouched."""
+    config = small_config()
+    config.validate_features()
+    low, high = torch.tensor([0.0, -2.0, 5.0] + [-9.0] * 4), torch.tensor([0.0, 2.0, 5.0] + [9.0] * 4)
+    q01, q99 = torch.tensor([0.0, 0.0, 5.0] + [-1.0] * 4), torch.tensor([0.0, 0.0, 5.0] + [1.0] * 4)
+    stats = {contract.ACTION: {"q01": q01, "q99": q99, "min": low, "max": high}}
+    preprocess, postprocess = make_posa_vla_pre_post_processors(config, stats)
+    action = torch.tensor([[0.0, 2.0, 5.0, 1.0, 0.0, -1.0, 3.0]])
+    normalised = preprocess({**observation(batch=1), contract.ACTION: action})[contract.ACTION]
+    assert normalised[0].tolist() == [-1.0, 1.0, -1.0, 1.0, 0.0, -1.0, 3.0]
+    torch.testing.assert_close(postprocess(normalised), action)
+    assert torch.equal(stats[contract.ACTION]["q01"], q01)

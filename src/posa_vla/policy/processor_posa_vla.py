@@ -4,6 +4,7 @@ Images stay float32 in [0, 1] (encoders that want other statistics normalise ins
 and the actions are normalised by the dataset's statistics, and the sentence becomes tokens.
 """
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
-from posa_vla.contract import LANGUAGE_MASK, LANGUAGE_TOKENS
+from posa_vla.contract import ACTION, LANGUAGE_MASK, LANGUAGE_TOKENS
 from posa_vla.errors import PosaError
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
+
+logger = logging.getLogger(__name__)
 
 BYTES = "bytes"
 """The tokenizer that needs no files: one token per UTF-8 byte."""
@@ -172,13 +175,31 @@ def _from_files(name: str) -> Any:
         ) from error
 
 
+def with_wide_quantiles(stats: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The statistics, with the range of the action instead of its quantiles where these coincide.
+
+    A dimension that rarely moves (a rotation used in 1 % of the frames) has q01 = q99; dividing by that range
+    would turn its few values into numbers of 1e8.
+    """
+    action = stats.get(ACTION, {})
+    if not {"q01", "q99", "min", "max"} <= action.keys():
+        return stats
+    q01, q99, low, high = (torch.as_tensor(action[name]) for name in ("q01", "q99", "min", "max"))
+    narrow = q99 - q01 <= 1e-6 * (high - low)
+    if (narrow & (high > low)).any():
+        logger.warning("action dimensions %s rarely move: scaled by their range", narrow.nonzero().flatten().tolist())
+    wide = {"q01": torch.where(narrow, low, q01), "q99": torch.where(narrow, high, q99)}
+    return {**stats, ACTION: {**action, **wide}}
+
+
 def make_posa_vla_pre_post_processors(
     config: PosaVLAConfig,
     dataset_stats: dict[str, dict[str, Tensor]] | None = None,
     dataset_meta: Any | None = None,
 ) -> Pipelines:
     """The two pipelines LeRobot saves beside the weights; the name and signature are LeRobot's convention."""
-    steps = make_default_policy_processor_steps(config, dataset_stats, normalizer_device=config.device)
+    stats = with_wide_quantiles(dataset_stats) if dataset_stats else dataset_stats
+    steps = make_default_policy_processor_steps(config, stats, normalizer_device=config.device)
     tokenizer = InstructionTokenizerStep(tokenizer=config.tokenizer, max_length=config.max_text_length)
     return make_policy_processor_pipelines(
         input_steps=[
