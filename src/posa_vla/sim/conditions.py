@@ -1,0 +1,105 @@
+"""Test conditions, splits, and which colour × category pairs belong to which.
+
+The conditions change one thing each; everything else of an episode comes from the same random streams, so
+the same seed gives `basic`, `background` and `lights` the same objects at the same places.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from posa_vla.errors import PosaError, unknown_name
+from posa_vla.sim.objects import CATEGORIES, COLOURS
+from posa_vla.sim.textures import (
+    TRAINING_TABLES,
+    TRAINING_WALLS,
+    training_surface,
+    unseen_surface,
+)
+
+CONDITIONS = ("basic", "background", "lights", "distractors", "objects")
+SPLITS = ("train", "val", "eval")
+SEEDS_PER_SPLIT = 2**32
+EXTRA_DISTRACTORS = (2, 4)  # further objects in `distractors`, fewest and most: 6 to 8 where others have 4
+
+Pair = tuple[str, str]  # (colour, category)
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Look:
+    """Surfaces, uint8 (S, S, 3), and the one lamp: direction (3,), diffuse and ambient light (3,) in RGB."""
+
+    table: np.ndarray
+    wall: np.ndarray
+    lamp_direction: np.ndarray
+    lamp_diffuse: np.ndarray
+    ambient: np.ndarray
+
+
+def check_condition(condition: str) -> str:
+    if condition not in CONDITIONS:
+        raise unknown_name("condition", condition, CONDITIONS)
+    return condition
+
+
+def check_names(kind: str, chosen: tuple[str, ...] | None, valid: tuple[str, ...]) -> tuple[str, ...]:
+    """The chosen names in the suite's own order; None chooses all."""
+    for name in chosen or ():
+        if name not in valid:
+            raise unknown_name(kind, name, valid)
+    return valid if not chosen else tuple(name for name in valid if name in chosen)
+
+
+def episode_seed(split: str, seed: int) -> int:
+    """Map a seed into its split's own range, so that no split can produce another's scenes."""
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    if not 0 <= seed < SEEDS_PER_SPLIT:
+        raise PosaError(f"the seed must lie in 0 … {SEEDS_PER_SPLIT - 1}, found {seed}")
+    return SPLITS.index(split) * SEEDS_PER_SPLIT + int(seed)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Colour × category pairs that training may name, and those only the `objects` condition names."""
+
+    seen: tuple[Pair, ...]
+    held_out: tuple[Pair, ...]
+
+
+def split_pairs(categories: tuple[str, ...] = CATEGORIES, colours: tuple[str, ...] = COLOURS) -> Pairs:
+    """Hold out a diagonal of the table categories × colours.
+
+    Every category and every colour stays in the seen pairs, so that a held-out pair is a new combination of
+    known words. With fewer than two of either there is no such combination and nothing is held out.
+    """
+    table = [(i, j) for i in range(len(categories)) for j in range(len(colours))]
+    enough = min(len(categories), len(colours)) >= 2
+    period = max(len(colours), 3)
+    out = [(i, j) for i, j in table if enough and (i + j + 1) % period == 0]
+    seen = [cell for cell in table if cell not in out]
+    return Pairs(*(tuple((colours[j], categories[i]) for i, j in cells) for cells in (seen, out)))
+
+
+def draw_look(condition: str, rng: Rng) -> Look:
+    """Surfaces and light. Training sees a small set of surfaces and a nearly constant white lamp."""
+    table = training_surface(TRAINING_TABLES[rng.integers(len(TRAINING_TABLES))])
+    wall = training_surface(TRAINING_WALLS[rng.integers(len(TRAINING_WALLS))])
+    direction = np.array([-0.25, 0.45, -1.0]) + rng.uniform(-0.1, 0.1, 3)
+    diffuse = np.full(3, rng.uniform(0.60, 0.70))
+    ambient = np.full(3, rng.uniform(0.36, 0.42))
+    if condition == "background":
+        table, wall = unseen_surface(rng), unseen_surface(rng)
+    elif condition == "lights":
+        direction, diffuse, ambient = _unseen_light(rng)
+    return Look(table, wall, direction, diffuse, ambient)
+
+
+def _unseen_light(rng: Rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A lamp from a low side, dim or glaring, tinted; the tint leaves the six colours distinguishable."""
+    azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(np.radians(20), np.radians(60))
+    direction = -np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
+    tint = rng.uniform(0.70, 1.0, 3)
+    strength = rng.choice([rng.uniform(0.25, 0.45), rng.uniform(0.85, 1.1)])
+    return direction, tint * strength, tint * rng.uniform(0.18, 0.50)

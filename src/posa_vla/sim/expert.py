@@ -1,0 +1,79 @@
+"""The scripted expert: an action from the true state alone, so that a perturbed execution recovers.
+
+Over the object, down a funnel, close, lift, hold. Which of these it does follows from where the hand and the
+object are now; the only memory is how long the fingers have been closing.
+"""
+
+import numpy as np
+
+from posa_vla.sim.env import LIFT_HEIGHT, POSITION_SCALE, ROTATION_SCALE, TabletopEnv
+from posa_vla.sim.episode import grasp_yaw
+from posa_vla.sim.kinematics import multiply, quaternion_from_axis_angle, rotation_between
+from posa_vla.sim.objects import CATALOGUE
+
+HOVER = 0.15  # m, the grip site's height while it crosses the table: the fingers clear the tallest object
+FUNNEL = 4.0  # m of height allowed for each metre that the hand is off to the side
+ALIGNED, LEVEL, SQUARE = 0.010, 0.010, 0.12  # m, m, rad: near enough to close
+GRASP_RADIUS = 0.030  # m; an object farther than this from the grip site is not in the hand
+CLOSING_STEPS = 4  # the fingers need three to shut; one more to build up force
+LOST_STEPS = 12
+LIFT_MARGIN = 0.025  # m above the height that counts
+GAIN, TOP_SPEED = 0.9, 0.7  # of the remaining way; of the largest action
+DOWN = np.array([0.0, 0.70710678, 0.70710678, 0.0])  # the hand at yaw 0: fingers down, opening along y
+
+
+class Expert:
+    """`act()` reads the environment's present state and returns a clean action (7,), float32."""
+
+    def __init__(self, env: TabletopEnv):
+        self.env = env
+        self.reset()
+
+    def reset(self) -> None:
+        self._closing = 0
+
+    def act(self) -> np.ndarray:
+        truth = self.env.ground_truth()
+        target, hand = truth.target_state, truth.ee_pose[:3]
+        category = CATALOGUE[target.category]
+        w, x, y, z = target.quaternion
+        yaw = grasp_yaw(target.category, np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))
+        below = category.size[2] / 2 - category.grasp_height  # of the grasp point, seen from the centre
+        grasp = target.position - (0, 0, below)
+        grasp[2] = max(grasp[2], 0.012)
+        turn = rotation_between(truth.ee_pose[3:], multiply(quaternion_from_axis_angle((0, 0, yaw)), DOWN))
+        off = float(np.hypot(*(grasp - hand)[:2]))
+        self._update_closing(off, abs(grasp[2] - hand[2]), float(np.linalg.norm(turn)))
+        if self._closing > CLOSING_STEPS:
+            goal = np.array([hand[0], hand[1], category.grasp_height + LIFT_HEIGHT + LIFT_MARGIN])
+            turn = turn * 0.3
+        elif self._closing:
+            goal = np.array([*grasp[:2], grasp[2]])
+        else:
+            goal = self._approach(grasp, hand, off)
+        return self._action(goal - hand, turn)
+
+    def _update_closing(self, off: float, height_off: float, angle: float) -> None:
+        """Close when the hand is around the object; open again when the object is not between the fingers."""
+        if self._closing:
+            held = off < GRASP_RADIUS and height_off < GRASP_RADIUS
+            fingers = self.env.data.qpos[self.env._fingers]
+            shut = self._closing > CLOSING_STEPS and fingers[0] - fingers[1] < 0.006
+            self._closing = self._closing + 1 if held and not shut else 0
+        elif off < ALIGNED and height_off < LEVEL and angle < SQUARE:
+            self._closing = 1
+
+    def _approach(self, grasp: np.ndarray, hand: np.ndarray, off: float) -> np.ndarray:
+        """Never lower than the funnel allows: away from the object the hand first rises, then crosses."""
+        floor = min(HOVER, grasp[2] + FUNNEL * max(off - ALIGNED, 0))
+        goal = np.array([*grasp[:2], floor])
+        if hand[2] < floor - 0.02:  # too low for this distance: up before across
+            goal[:2] = hand[:2]
+        return goal
+
+    def _action(self, way: np.ndarray, turn: np.ndarray) -> np.ndarray:
+        move = GAIN * way / POSITION_SCALE
+        move = move / max(1.0, float(np.abs(move).max()) / TOP_SPEED)  # saturate along the way, not per axis
+        rotate = np.clip(turn / ROTATION_SCALE, -1, 1)
+        grip = 1.0 if self._closing else -1.0
+        return np.concatenate([move, rotate, [grip]]).astype(np.float32)
