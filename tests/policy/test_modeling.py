@@ -1,6 +1,7 @@
 """The policy: repeatable losses, two stages, chunks, attention in the whole image, optimiser groups."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -133,6 +134,12 @@ def test_two_wordings_of_one_goal_count_as_the_same_task(tmp_path):
     policy.use_dataset({}, np.array([1, 1, 1]))
     assert policy._goals(torch.tensor([0, 1, 2])).tolist() == [1, 1, 1]
     assert small_policy()._goals(torch.tensor([0, 1, 2])).tolist() == [0, 1, 2]
+
+
+def test_a_policy_can_run_for_a_recording_that_begins():
+    """lerobot-record passes the metadata of the new dataset: no tasks and no anchors yet."""
+    empty = SimpleNamespace(root="nowhere", tasks=None, features={})
+    assert small_policy(empty).anchor_rows is None
 
 
 @pytest.mark.parametrize(("scale", "groups"), [(0.1, 2), (0.0, 1)])

@@ -78,7 +78,7 @@ class PosaVLAPolicy(PreTrainedPolicy):
         # Read on every step, and a read of the buffer would wait for the device.
         self._step = 0
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_step", int(module.steps)))
-        if dataset_meta is not None:
+        if dataset_meta is not None and dataset_meta.tasks is not None:  # None: a recording that begins
             sentences = list(dataset_meta.tasks.sort_values(TASK_INDEX).index)
             self.use_dataset(dataset_meta.features, task_ids(dataset_meta.root, sentences))
         self.init_rtc_processor()
