@@ -34,7 +34,8 @@ class TrainConfig:
         dataset: --dataset.root=DIR, a labelled LeRobotDataset; its frame cache is built or checked first.
         cache: folder of the frame cache (default: beside the dataset).
         output_dir: where checkpoints and the log go.
-        resume: continue the newest checkpoint in output_dir; its options are read from there.
+        resume: continue the newest checkpoint in output_dir, whose options need not be repeated; a run that was
+            interrupted before its first checkpoint starts again.
         steps: optimiser steps of both stages together; 0 = the preset's (paper: 220,000; tiny: 6,000).
         batch_size: samples per step and process; 0 = the preset's (paper: 16; tiny: 64).
         seed: of initialisation, data order, augmentation and noise.
@@ -49,8 +50,9 @@ class TrainConfig:
         max_minutes: stop after this much training time, with the cosine stretched to end there (it then
             follows the clock, so that two such runs are not byte-identical); 0 = no limit.
         sampler: `uniform` over frames, or `task_balanced`: tasks equally often, with same-task pairs.
+        resident: keep all frames in the device's memory: faster on a GPU that has room for them.
         ema_decay: decay of the averaged weights that are saved as the policy; 0 = save the raw ones.
-        mixed_precision: `auto` (bf16 where the hardware has it), `bf16` or `no`.
+        mixed_precision: `auto` (bf16 where the hardware has it), `bf16` or `fp32`.
         threads: CPU threads; 0 = all available cores, shared among this machine's processes.
         tensorboard: also write event files to output_dir/tensorboard.
         wandb: project of Weights & Biases to log to.
@@ -73,6 +75,7 @@ class TrainConfig:
     env: EnvOptions = field(default_factory=EnvOptions)
     max_minutes: float = 0.0
     sampler: str = "uniform"
+    resident: bool = False
     ema_decay: float = 0.999
     mixed_precision: str = "auto"
     threads: int = 0
@@ -115,7 +118,7 @@ RECIPES = {
 """`tiny`: from scratch in minutes on two CPU cores, so a larger rate, a short warm-up and a larger batch."""
 
 MAY_CHANGE = (
-    *("dataset.", "cache", "output_dir", "resume", "log_freq", "save_freq", "keep_last"),
+    *("dataset.", "cache", "output_dir", "resume", "log_freq", "save_freq", "keep_last", "resident"),
     *("eval_", "env.", "threads", "tensorboard", "wandb"),
 )
 """Beginnings of the options a resumed run may set anew: none changes what is learned (threads: only rounding)."""
@@ -126,12 +129,14 @@ def parse(argv: list[str]) -> tuple[TrainConfig, PosaVLAConfig, Path | None]:
     own, policy_words = split_words(argv)
     config = draccus.parse(config_class=TrainConfig, args=own)
     store = Checkpoints(config.folder / "checkpoints")
-    if config.resume:
-        checkpoint = store.newest()
-        if checkpoint is None:
-            raise PosaError(f"--resume=true expects a checkpoint in {store.root}, found none: start without it")
+    checkpoint = store.newest() if config.resume else None
+    if checkpoint is not None:
         return *_resumed(checkpoint, own, policy_words), checkpoint
-    if store.steps():
+    if config.resume:
+        if not config.folder.is_dir():
+            raise PosaError(f"--resume=true expects an earlier run in {config.folder}, found no such folder")
+        print(f"no checkpoint in {store.root} yet: starting at step 0")
+    elif store.steps():
         raise PosaError(
             f"{store.root} already holds checkpoints: continue them with --resume=true, or choose another --output_dir"
         )

@@ -6,7 +6,7 @@ import torch
 
 from posa_vla.errors import PosaError, unknown_name
 
-PRECISIONS = ("auto", "bf16", "no")
+PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def has_fast_bf16(device: str) -> bool:
@@ -19,7 +19,7 @@ def has_fast_bf16(device: str) -> bool:
 
 
 def mixed_precision(asked: str, device: str) -> str:
-    """`bf16` or `no`, as accelerate calls them; `auto` asks the hardware, `bf16` insists on it."""
+    """`bf16`, or accelerate's name for fp32, `no`; `auto` asks the hardware, `bf16` insists on it."""
     if asked not in PRECISIONS:
         raise unknown_name("mixed precision", asked, PRECISIONS)
     if asked == "auto":
@@ -27,9 +27,9 @@ def mixed_precision(asked: str, device: str) -> str:
     if asked == "bf16" and not has_fast_bf16(device):
         raise PosaError(
             f"--mixed_precision=bf16 expects hardware with bf16 arithmetic, found none on {device!r}: use "
-            "--mixed_precision=auto or no"
+            "--mixed_precision=auto or fp32"
         )
-    return asked
+    return {"bf16": "bf16", "fp32": "no"}[asked]
 
 
 def set_threads(asked: int, local_processes: int) -> int:

@@ -14,8 +14,12 @@ from lerobot.configs import FeatureType
 from lerobot.utils.feature_utils import dataset_to_policy_features
 
 from posa_vla.contract import ANCHORS, STEPS_TO_INTERACTION
+from posa_vla.data.batches import BatchSource
+from posa_vla.data.cache import FrameCache, build_cache, default_cache_root
 from posa_vla.errors import PosaError
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
+from posa_vla.policy.modeling_posa_vla import PosaVLAPolicy
+from posa_vla.policy.processor_posa_vla import make_posa_vla_pre_post_processors
 from posa_vla.training import hardware, schedule
 from posa_vla.training.config import TrainConfig, parse
 from posa_vla.training.interrupt import exit_status
@@ -84,18 +88,16 @@ def start(config: TrainConfig, policy: PosaVLAConfig) -> Accelerator:
 
 def build(config: TrainConfig, policy_config: PosaVLAConfig, accelerator: Accelerator) -> Trainer:
     """Cache, policy, processors and batches, as the options say."""
-    from posa_vla.data.batches import BatchSource
-    from posa_vla.policy.modeling_posa_vla import PosaVLAPolicy
-    from posa_vla.policy.processor_posa_vla import make_posa_vla_pre_post_processors
-
     cache = open_cache(config, accelerator)
     set_features(policy_config, cache.features)
     schedule.seed_step(config.seed, 0, 0)  # every process starts from the same weights
-    policy = PosaVLAPolicy(policy_config, dataset_stats=cache.stats).to(
-        accelerator.device, memory_format=torch.channels_last
-    )
-    policy.train()
-    processors = make_posa_vla_pre_post_processors(policy_config, dataset_stats=cache.stats)
+    policy = PosaVLAPolicy(policy_config)
+    policy.to(accelerator.device, memory_format=torch.channels_last).train()
+    policy.use_dataset(cache.features, cache.task_ids)
+    stats = {
+        key: {name: torch.from_numpy(value) for name, value in table.items()} for key, table in cache.stats.items()
+    }
+    processors = make_posa_vla_pre_post_processors(policy_config, dataset_stats=stats)
     source = BatchSource(
         cache,
         batch_size=config.batch_size,
@@ -105,24 +107,22 @@ def build(config: TrainConfig, policy_config: PosaVLAConfig, accelerator: Accele
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         sampler=config.sampler,
+        resident=config.resident,
     )
     return Trainer(config, policy, processors, source, accelerator, partial(evaluate, config=config))
 
 
-def open_cache(config: TrainConfig, accelerator: Accelerator) -> Any:
+def open_cache(config: TrainConfig, accelerator: Accelerator) -> FrameCache:
     """The dataset's frame cache: built by the first process if it is missing or stale, opened by all."""
-    from posa_vla.data.cache import FrameCache, build_cache
-
     root = config.dataset.root
     if root is None:
         if config.cache is None:
             raise PosaError("expected a labelled dataset: pass --dataset.root=DIR (or --cache=DIR)")
         return FrameCache.open(config.cache)
-    cache_root = config.cache or root.with_name(root.name + ".cache")
     if accelerator.is_main_process:
-        build_cache(root, cache_root)
+        build_cache(root, config.cache)
     accelerator.wait_for_everyone()
-    return FrameCache.open(cache_root)
+    return FrameCache.open(config.cache or default_cache_root(root), root)
 
 
 def set_features(policy: PosaVLAConfig, features: dict[str, dict]) -> None:

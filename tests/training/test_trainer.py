@@ -1,0 +1,187 @@
+"""``posa-vla train`` on a real, small dataset, cache, policy and processors."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from toy_dataset import make_dataset
+
+from posa_vla import cli
+from posa_vla.errors import PosaError
+from posa_vla.policy.modeling_posa_vla import PosaVLAPolicy
+from posa_vla.training import config as options
+from posa_vla.training import hardware, trainer
+from posa_vla.training.runlog import read_log
+
+SMALL = (
+    *("--policy.preset=tiny", "--policy.device=cpu", "--policy.image_size=96", "--policy.vision_width=16"),
+    *(
+        "--policy.vision_blocks=1",
+        "--policy.width=32",
+        "--policy.depth=1",
+        "--policy.heads=2",
+        "--policy.memory_grid=3",
+    ),
+    *("--policy.text_width=16", "--policy.chunk_size=4", "--policy.flow_samples=1", "--policy.anchor_steps=3"),
+    *("--policy.scheduler_warmup_steps=2", "--batch_size=4", "--steps=6", "--log_freq=1", "--threads=1"),
+)
+FILES = (
+    *("pretrained_model/model.safetensors", "pretrained_model/config.json"),
+    *("training_state/weights.safetensors", "training_state/optimizer.safetensors"),
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("data") / "labelled", use_videos=False)
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory):
+    """A whole run of six steps, three in each stage, with a checkpoint in the middle."""
+    folder = tmp_path_factory.mktemp("run")
+    assert trainer.main([*SMALL, f"--dataset.root={dataset}", f"--output_dir={folder}", "--save_freq=4"]) == 0
+    return folder
+
+
+def contents(folder, step):
+    return [(folder / "checkpoints" / f"{step:06d}" / name).read_bytes() for name in FILES]
+
+
+def cut_back(run, folder, step):
+    """A copy of `run` as if it had been killed after the checkpoint of `step`."""
+    (folder / "checkpoints").mkdir(parents=True)
+    source = run / "checkpoints" / f"{step:06d}"
+    subprocess.run(["cp", "-r", source, folder / "checkpoints"], check=True)
+    return folder
+
+
+def test_resuming_continues_byte_for_byte_with_augmentation(run, tmp_path):
+    folder = cut_back(run, tmp_path / "run", 4)
+    assert json.loads((folder / "checkpoints/000004/pretrained_model/config.json").read_text())["augmentation"][
+        "enabled"
+    ]
+    assert trainer.main(["--resume=true", f"--output_dir={folder}"]) == 0
+    assert contents(folder, 6) == contents(run, 6)
+    assert [line["step"] for line in read_log(folder / "log.jsonl")] == [5, 6]
+
+
+def test_both_stages_are_logged_with_the_signs_of_failure(run):
+    lines = read_log(run / "log.jsonl")
+    assert [("action_loss" in line) for line in lines] == [False] * 3 + [True] * 3
+    expected = {"focal_loss", "contrastive_loss", "omega_empty", "map_contrast_task", "map_contrast_end"}
+    assert all(expected | {"end_map_peak", "same_task_pairs", "task_anchor_error"} <= set(line) for line in lines)
+
+
+def test_the_saved_policy_loads_as_lerobot_loads_it_and_acts(run):
+    from lerobot.policies.factory import make_pre_post_processors
+
+    folder = run / "checkpoints" / "last" / "pretrained_model"
+    policy = PosaVLAPolicy.from_pretrained(folder)
+    pre, post = make_pre_post_processors(policy.config, pretrained_path=str(folder))
+    observation = {f"observation.images.{name}": torch.rand(3, 32, 32) for name in ("head", "wrist")}
+    action = post(policy.select_action(pre({**observation, "observation.state": torch.zeros(8), "task": "pick"})))
+    assert action.shape == (1, 7) and action.isfinite().all()
+    assert int(policy.steps) == 6
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [("--batch_size=8", "batch_size=8"), ("--policy.width=64", "policy.width=64"), ("--steps=12", "steps=12")],
+)
+def test_a_contradicting_option_is_named_when_resuming(run, word, name):
+    with pytest.raises(PosaError, match=f"--{name} contradicts the checkpoint"):
+        trainer.main(["--resume=true", f"--output_dir={run}", word])
+
+
+def test_what_does_not_change_learning_may_be_set_anew_when_resuming(run, dataset):
+    words = [
+        "--resume=true",
+        f"--output_dir={run}",
+        "--log_freq=7",
+        "--threads=2",
+        "--batch_size=4",
+        "--policy.width=32",
+    ]
+    config, policy, checkpoint = options.parse(words)
+    assert (config.log_freq, config.threads, config.steps, config.dataset.root) == (7, 2, 6, dataset)
+    assert (policy.width, policy.state_dim, checkpoint.name) == (32, 8, "000006")
+
+
+def test_a_finished_or_running_folder_is_not_overwritten(run, dataset):
+    with pytest.raises(PosaError, match="already holds checkpoints"):
+        trainer.main([*SMALL, f"--dataset.root={dataset}", f"--output_dir={run}"])
+
+
+def test_an_unlabelled_dataset_is_told_the_command(tmp_path, capsys):
+    root = make_dataset(tmp_path / "plain", episodes=2, length=6, labelled=False, use_videos=False)
+    assert cli.main(["train", *SMALL, f"--dataset.root={root}", f"--output_dir={tmp_path / 'out'}"]) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "observation.anchors" in message and "posa-vla label" in message
+
+
+def test_a_dataset_of_another_shape_is_refused_when_resuming(run, tmp_path):
+    root = make_dataset(tmp_path / "other", episodes=2, length=6, image_size=48, use_videos=False)
+    with pytest.raises(PosaError, match=r"expects 'observation.images.head' of shape \(3, 32, 32\).*\(3, 48, 48\)"):
+        trainer.main(["--resume=true", f"--output_dir={cut_back(run, tmp_path / 'run', 4)}", f"--dataset.root={root}"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "pass --output_dir"),
+        (("--output_dir=OUT",), "pass --dataset.root"),
+        (("--output_dir=OUT", "--resume=true"), "found no such folder"),
+        (("--output_dir=OUT", "--sampler=often"), "choose one of task_balanced, uniform"),
+        (("--output_dir=OUT", "--mixed_precision=fp8"), "choose one of auto, bf16, fp32"),
+        (("--output_dir=OUT", "--save_freq=-1"), "--save_freq of at least 0"),
+        (("--output_dir=OUT", "--ema_decay=1"), r"--ema_decay in \[0, 1\)"),
+        (("--output_dir=OUT", "--policy.preset=huge"), "choose one of paper, sim, tiny"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(words, message, tmp_path):
+    with pytest.raises(PosaError, match=message):
+        trainer.main([word.replace("OUT", str(tmp_path / "new")) for word in words])
+
+
+def test_recipes_are_defaults_that_the_command_line_overrides(tmp_path):
+    where = f"--output_dir={tmp_path / 'x'}"
+    config, policy, _ = options.parse([where, "--policy.preset=tiny", "--seed=3"])
+    assert (config.steps, config.batch_size, policy.seed, policy.push_to_hub) == (6000, 64, 3, False)
+    assert (policy.optimizer_lr, policy.scheduler_warmup_steps) == (1e-3, 200)
+    config, policy, _ = options.parse([where, "--policy.preset", "sim", "--steps", "7", "--policy.optimizer_lr=2e-5"])
+    assert (config.steps, config.batch_size, policy.optimizer_lr, policy.scheduler_warmup_steps) == (7, 16, 2e-5, 2000)
+    assert (policy.optimizer_betas, policy.optimizer_eps, policy.anchor_steps) == ((0.95, 0.999), 1e-8, 20_000)
+
+
+def test_bf16_is_only_used_where_the_hardware_has_it(monkeypatch):
+    monkeypatch.setattr(hardware, "has_fast_bf16", lambda device: False)
+    assert hardware.mixed_precision("auto", "cpu") == "no"
+    with pytest.raises(PosaError, match="bf16 expects hardware"):
+        hardware.mixed_precision("bf16", "cpu")
+    monkeypatch.setattr(hardware, "has_fast_bf16", lambda device: True)
+    assert hardware.mixed_precision("auto", "cpu") == "bf16"
+    assert hardware.mixed_precision("fp32", "cpu") == "no"
+
+
+def test_the_table_shows_first_middle_and_last(run):
+    table = trainer.summary(read_log(run / "log.jsonl")).splitlines()
+    assert table[0].split() == ["step", "1", "4", "6"]
+    assert table[2].split()[:2] == ["action_loss", "-"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_policy(dataset, tmp_path):
+    """torchrun; the same weights in both processes, and a resume that continues them."""
+    words = [*SMALL, f"--dataset.root={dataset}", f"--output_dir={tmp_path / 'out'}", "--save_freq=4"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "posa_vla.training.trainer"]
+    done = subprocess.run([*launch, *words], capture_output=True, text=True, env=os.environ, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "2 process(es)" in done.stdout
+    folder = cut_back(tmp_path / "out", tmp_path / "resumed", 4)
+    again = [*launch, "--resume=true", f"--output_dir={folder}"]
+    subprocess.run(again, capture_output=True, env=os.environ, check=True)
+    assert contents(folder, 6) == contents(tmp_path / "out", 6)
