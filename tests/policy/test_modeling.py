@@ -283,5 +283,14 @@ def test_a_damaged_checkpoint_is_one_sentence(saved, damage):
     weights.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"\xff" * 64)
     if damage == "gone":
         weights.unlink()
-    with pytest.raises(PosaError, match="expected a complete weights file at"):
+    with pytest.raises(PosaError, match=r"expected a complete model\.safetensors in"):
+        PosaVLAPolicy.from_pretrained(folder)
+
+
+def test_another_preset_and_a_damaged_config_are_refused(saved):
+    _, folder = saved
+    with pytest.raises(PosaError, match=r"preset 'tiny', --policy\.preset=paper asks for another"):
+        PosaVLAPolicy.from_pretrained(folder, config=small_config(preset="paper", pretrained=False))
+    (folder / "config.json").write_text('{"preset": "ti')
+    with pytest.raises(PosaError, match=r"expected a complete config\.json in"):
         PosaVLAPolicy.from_pretrained(folder)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from lerobot.policies import PreTrainedPolicy
 from lerobot.policies.common.flow_matching import euler_integrate
 from lerobot.policies.rtc.modeling_rtc import RTCProcessor
@@ -31,7 +32,7 @@ from posa_vla.policy.attention import AttentionView, view_of
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 from posa_vla.policy.image_transforms import refuse_geometric_transforms, running_train_config
 from posa_vla.policy.processor_posa_vla import InstructionTokenizerStep
-from posa_vla.policy.weights import load_strictly, read_end_tokens
+from posa_vla.policy.weights import check_config, load_strictly, read_end_tokens
 from posa_vla.training.optimiser import check_coverage
 from posa_vla.training.schedule import step_seed
 
@@ -270,9 +271,10 @@ class PosaVLAPolicy(PreTrainedPolicy):
     @classmethod
     def from_pretrained(cls: type[P], pretrained_name_or_path: str | Path, **kwargs: Any) -> P:
         """A policy with exactly the checkpoint's weights: LeRobot's default would only warn of missing ones."""
-        weights = Path(pretrained_name_or_path) / "model.safetensors"
-        if Path(pretrained_name_or_path).is_dir():
-            kwargs.setdefault("end_tokens", read_end_tokens(weights))
+        folder = Path(pretrained_name_or_path)
+        if folder.is_dir():
+            check_config(folder / CONFIG_NAME, kwargs.get("config"))
+            kwargs.setdefault("end_tokens", read_end_tokens(folder / SAFETENSORS_SINGLE_FILE))
         return super().from_pretrained(pretrained_name_or_path, **{**kwargs, "strict": True})
 
     @classmethod

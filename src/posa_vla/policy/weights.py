@@ -1,5 +1,6 @@
-"""Loading weights: all of them or an error that names what is wrong; LeRobot's own only warns."""
+"""Loading a checkpoint: all of its weights or an error that names what is wrong; LeRobot's own only warns."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,8 +10,25 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from posa_vla.errors import PosaError
+from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 
 END_TOKENS = "network.end_tokens"
+
+
+def check_config(path: Path, config: PosaVLAConfig | None) -> None:
+    """Raise if a checkpoint's config.json cannot be read, or `config`, which overrides it, names another preset.
+
+    The saved fields are concrete, so that another preset's name alone would change nothing, silently.
+    """
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))["preset"]
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from error
+    if config is not None and config.preset != saved:
+        raise PosaError(
+            f"the checkpoint {path.parent} was built from the preset {saved!r}, --policy.preset={config.preset} "
+            "asks for another: a preset shapes new policies only, leave the option out"
+        )
 
 
 def read_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
@@ -55,6 +73,6 @@ def _some(names: Iterable[str], limit: int = 5) -> str:
 
 def _damaged(path: Path, error: Exception) -> PosaError:
     return PosaError(
-        f"expected a complete weights file at {path}, found one that cannot be read "
+        f"expected a complete {path.name} in {path.parent}, found one that cannot be read "
         f"({' '.join(str(error).split())}): restore it or use another checkpoint"
     )
