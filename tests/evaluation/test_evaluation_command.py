@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import av
 import numpy as np
@@ -48,16 +49,19 @@ def test_films_are_short_small_reproduced_and_decodable(evaluation):
         assert np.std(frames[0]) > 5
 
 
-def test_a_finished_evaluation_runs_nothing_again(evaluation, monkeypatch):
+def test_a_finished_evaluation_runs_nothing_again(evaluation, tmp_path, monkeypatch):
+    folder = tmp_path / "copy"
+    shutil.copytree(evaluation.folder, folder)
+
     def none_expected(jobs, *_):
         assert [job for job in jobs if job.seed != 13] == []  # only the error is tried again
         return iter([EpisodeRecord(job.condition, job.seed, ERROR, message="again") for job in jobs])
 
     monkeypatch.setattr(command, "run_episodes", none_expected)
     monkeypatch.setattr(films, "run_episodes", none_expected)
-    again = command.run(evaluation.config, "posa-vla eval --seed=5", fake_setup())
+    again = command.run(config_for(evaluation, output=folder), "posa-vla eval --seed=5", fake_setup())
     assert again["summary"] == evaluation.results["summary"]
-    error = read_records(evaluation.folder / "episodes.jsonl")["basic", 13]
+    error = read_records(folder / "episodes.jsonl")["basic", 13]
     assert error.message == "again"
 
 

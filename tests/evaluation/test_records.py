@@ -37,7 +37,7 @@ def test_any_other_damage_is_reported_with_its_line(tmp_path, line):
     append_record(path, RECORD)
     before = path.read_text() + line + "\n"
     path.write_text(before)
-    with pytest.raises(PosaError, match="line 2 .*choose another --output"):
+    with pytest.raises(PosaError, match=r"line 2 .*choose another --output"):
         read_records(path)
     assert path.read_text() == before
 

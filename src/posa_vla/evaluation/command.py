@@ -81,7 +81,7 @@ class EvalConfig:
         colours: comma-separated object colours; all if not given.
         num_distractors: other objects on the table.
         episode_length: steps until an episode counts as failed.
-        dataset: the labelled training dataset, for a baseline.
+        dataset: the labelled training dataset (for the constant baseline).
     """
 
     policy: PolicyArgs

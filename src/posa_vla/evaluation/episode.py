@@ -1,8 +1,10 @@
 """One seeded episode, from reset to record."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -149,14 +151,30 @@ def expert_motion(env: Any, make_expert: Callable[[Any], Any], seed: int) -> Mot
     expert = make_expert(env)
     expert.reset()
     track = Track.begin(env.ground_truth(), 1 / env.metadata["render_fps"])
-    for _ in range(env._max_episode_steps):
-        _, _, terminated, truncated, info = env.step(expert.act())
-        track.add(env.ground_truth())
-        if info["is_success"]:
-            return track.motion()
-        if terminated or truncated:
-            break
+    with unseen(env):
+        for _ in range(env._max_episode_steps):
+            _, _, terminated, truncated, info = env.step(expert.act())
+            track.add(env.ground_truth())
+            if info["is_success"]:
+                return track.motion()
+            if terminated or truncated:
+                break
     return None
+
+
+@contextlib.contextmanager
+def unseen(env: Any) -> Iterator[None]:
+    """Steps without pictures: the expert reads the true state, and drawing is most of a step's time."""
+    renderer = getattr(env, "renderer", None)
+    if renderer is None:
+        yield
+        return
+    blank = np.zeros((renderer.size, renderer.size, 3), np.uint8)
+    env.renderer = SimpleNamespace(render=lambda *_: blank)
+    try:
+        yield
+    finally:
+        env.renderer = renderer
 
 
 def _finite(value: float) -> float | None:
