@@ -49,17 +49,21 @@ class VideoOptions:
         crf: quality, lower is better.
         preset: the encoder's speed.
         gop: frames from one key frame to the next.
+        pix_fmt: how pixels are stored.
     """
 
     image_size: int
     vcodec: str
+    pix_fmt: str
     crf: int
     preset: str
     gop: int
 
     def encoder(self) -> RGBEncoderConfig:
         try:
-            return RGBEncoderConfig(vcodec=self.vcodec, crf=self.crf, preset=self.preset or None, g=self.gop)
+            return RGBEncoderConfig(
+                vcodec=self.vcodec, pix_fmt=self.pix_fmt, crf=self.crf, preset=self.preset or None, g=self.gop
+            )
         except ValueError as error:
             raise PosaError(f"the video options were refused: {error}") from error
 
