@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,10 +11,11 @@ import torch
 from toy_dataset import make_dataset
 
 from posa_vla import cli
+from posa_vla.data.batches import BatchSource
 from posa_vla.errors import PosaError
 from posa_vla.policy.modeling_posa_vla import PosaVLAPolicy
 from posa_vla.training import config as options
-from posa_vla.training import hardware, trainer
+from posa_vla.training import hardware, runlog, trainer
 from posa_vla.training.runlog import read_log
 
 SMALL = (
@@ -67,6 +69,29 @@ def test_resuming_continues_byte_for_byte_with_augmentation(run, tmp_path):
     assert trainer.main(["--resume=true", f"--output_dir={folder}"]) == 0
     assert contents(folder, 6) == contents(run, 6)
     assert [line["step"] for line in read_log(folder / "log.jsonl")] == [5, 6]
+
+
+def test_sigterm_saves_exits_with_143_and_loses_nothing(run, dataset, tmp_path, monkeypatch):
+    batch = BatchSource.batch
+
+    def interrupting(source, step):
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch(source, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchSource, "batch", interrupting)
+        assert trainer.main([*SMALL, f"--dataset.root={dataset}", f"--output_dir={tmp_path}"]) == 143
+    assert os.listdir(tmp_path / "checkpoints/last/pretrained_model")
+    assert trainer.main(["--resume=true", f"--output_dir={tmp_path}"]) == 0
+    assert contents(tmp_path, 6) == contents(run, 6)
+
+
+def test_a_full_disk_under_the_log_is_one_sentence(dataset, tmp_path, capsys, monkeypatch):
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    monkeypatch.setattr(runlog, "_keep_until", lambda path, step: None)  # reading /dev/full never ends
+    assert cli.main(["train", *SMALL, f"--dataset.root={dataset}", f"--output_dir={tmp_path}"]) == 2
+    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_both_stages_are_logged_with_the_signs_of_failure(run):
@@ -177,10 +202,10 @@ def test_the_table_shows_first_middle_and_last(run):
 def test_two_processes_train_one_policy(dataset, tmp_path):
     """torchrun; the same weights in both processes, and a resume that continues them."""
     words = [*SMALL, f"--dataset.root={dataset}", f"--output_dir={tmp_path / 'out'}", "--save_freq=4"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "posa_vla.training.trainer"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "posa_vla.cli", "train"]
     done = subprocess.run([*launch, *words], capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "2 process(es)" in done.stdout
+    assert "2 process(es) on cpu," in done.stdout
     folder = cut_back(tmp_path / "out", tmp_path / "resumed", 4)
     again = [*launch, "--resume=true", f"--output_dir={folder}"]
     subprocess.run(again, capture_output=True, env=os.environ, check=True)

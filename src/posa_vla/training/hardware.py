@@ -32,6 +32,11 @@ def mixed_precision(asked: str, device: str) -> str:
     return {"bf16": "bf16", "fp32": "no"}[asked]
 
 
+def plain_device(device: torch.device) -> torch.device:
+    """accelerate numbers even CPU devices, one per process: ``cpu:1`` is ``cpu``."""
+    return torch.device("cpu") if device.type == "cpu" else device
+
+
 def set_threads(asked: int, local_processes: int) -> int:
     """Set torch's CPU threads; 0 = the cores this process may use, divided among this machine's processes.
 

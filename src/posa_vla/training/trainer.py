@@ -1,6 +1,8 @@
-"""``posa-vla train``: dataset in, checkpoints out."""
+"""``posa-vla train``: dataset in, checkpoints out.
 
-import sys
+Several processes: ``torchrun --nproc_per_node=N -m posa_vla.cli train …``.
+"""
+
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -50,7 +52,10 @@ def main(argv: list[str]) -> int:
     trainer = build(config, policy_config, accelerator)
     if checkpoint is not None:
         trainer.restore(checkpoint)
-    outcome = trainer.run()
+    try:
+        outcome = trainer.run()
+    except OSError as error:  # checkpoints speak for themselves: this is the log, or the frame cache
+        raise PosaError(f"the run stopped because of {error}: its checkpoints are intact, use --resume=true") from error
     if accelerator.is_main_process:
         print(summary(read_log(config.folder / LOG_FILE)))
         state = f"stopped by signal {outcome.received}" if outcome.received else "done"
@@ -79,10 +84,8 @@ def start(config: TrainConfig, policy: PosaVLAConfig) -> Accelerator:
     )
     threads = hardware.set_threads(config.threads, accelerator.num_processes)
     if accelerator.is_main_process:
-        print(
-            f"{accelerator.num_processes} process(es) on {accelerator.device}, {threads} thread(s) each, "
-            f"mixed precision: {accelerator.mixed_precision}"
-        )
+        count, kind = accelerator.num_processes, hardware.plain_device(accelerator.device)
+        print(f"{count} process(es) on {kind}, {threads} thread(s) each, precision: {accelerator.mixed_precision}")
     return accelerator
 
 
@@ -102,7 +105,7 @@ def build(config: TrainConfig, policy_config: PosaVLAConfig, accelerator: Accele
         cache,
         batch_size=config.batch_size,
         chunk_size=policy_config.chunk_size,
-        device=accelerator.device,
+        device=hardware.plain_device(accelerator.device),
         seed=config.seed,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
@@ -184,7 +187,3 @@ def summary(lines: Sequence[dict[str, Any]]) -> str:
         cells = (f"{line[name]:>12.4g}" if name in line else f"{'-':>12}" for line in chosen)
         rows.append(f"{name:<{width}}" + "".join(cells))
     return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
