@@ -31,6 +31,7 @@ def make_dataset(
     cameras: tuple[str, ...] = contract.CAMERAS,
     tasks: dict[str, int] = TASKS,
     video_files_size_in_mb: float | None = None,
+    vcodec: str = "h264",
     seed: int = 0,
 ) -> Path:
     """Writes a dataset and its task-id file; episode e has `length` + e frames and the e-th task, round robin.
@@ -43,6 +44,7 @@ def make_dataset(
         image_size: side in pixels, for all cameras or for each.
         labelled: adds the anchors and steps_to_interaction columns.
         video_files_size_in_mb: a tiny number starts a new video file for every episode.
+        vcodec: "libsvtav1" is LeRobot's default, and slower to write.
     """
     sizes = {c: image_size if isinstance(image_size, int) else image_size[c] for c in cameras}
     dataset = LeRobotDataset.create(
@@ -51,7 +53,7 @@ def make_dataset(
         root=root,
         features=_features(sizes, labelled, use_videos),
         use_videos=use_videos,
-        rgb_encoder=RGBEncoderConfig(vcodec="h264", g=2, crf=10),
+        rgb_encoder=RGBEncoderConfig(vcodec=vcodec, g=2, crf=10),
         video_files_size_in_mb=video_files_size_in_mb,  # type: ignore[arg-type]
     )
     rng = np.random.default_rng(seed)

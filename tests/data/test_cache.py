@@ -88,15 +88,21 @@ def test_metadata_is_kept(cache_root, video_dataset):
 
 
 def test_several_video_files_and_image_sizes(tmp_path):
-    """An episode per file, decoded side by side, land in their own rows."""
-    sizes = {"head": 32, "wrist": 16}
-    root = make_dataset(tmp_path / "toy", episodes=3, length=5, image_size=sizes, video_files_size_in_mb=0.0001)
+    """An episode per file, in LeRobot's default codec, decoded side by side, land in their own rows."""
+    root = make_dataset(
+        tmp_path / "toy",
+        episodes=3,
+        length=5,
+        image_size={"head": 64, "wrist": 80},
+        video_files_size_in_mb=0.0001,
+        vcodec="libsvtav1",
+    )
     assert len(list((root / "videos").rglob("*.mp4"))) == 6
     cache = FrameCache.open(build_cache(root, workers=2, progress=False), verify=True)
     assert cache.root == root.with_name("toy.cache")
     assert {name: images.shape for name, images in cache.images.items()} == {
-        "head": (18, 32, 32, 3),
-        "wrist": (18, 16, 16, 3),
+        "head": (18, 64, 64, 3),
+        "wrist": (18, 80, 80, 3),
     }
     greys = np.array([frame_grey(row, 1) for row in range(18)])
     assert np.abs(cache.images["wrist"][:, 0, 0, 0].astype(int) - greys).max() <= 3
@@ -160,17 +166,20 @@ def test_killed_at_any_moment_it_completes_on_the_next_run(video_dataset, tmp_pa
     target = tmp_path / "cache"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["posa_vla.data.cache_build"])
+    partial = target.with_name("cache.partial")
     interrupted = 0
-    for delay in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3):
+    for delay in (0.0, 0.01, 0.03, 0.1, 0.2):
         process = context.Process(target=build_cache, args=(video_dataset, target, 2, False, False))
         process.start()
-        time.sleep(delay)
+        while not partial.exists() and not target.exists() and process.is_alive():
+            time.sleep(0.002)
+        time.sleep(delay)  # counted from the moment when writing begins
         process.kill()
         process.join()
         if target.exists():
             FrameCache.open(target, verify=True)
             shutil.rmtree(target)
-        interrupted += target.with_name("cache.partial").exists()
+        interrupted += partial.exists()
     assert interrupted > 0
     cache = FrameCache.open(build_cache(video_dataset, target, progress=False), verify=True)
     assert cache.num_frames == 54

@@ -135,7 +135,9 @@ class BatchSource:
         """(B, 3, H, W) uint8 on the device, channels-last."""
         gathered = frames.index_select(0, torch.from_numpy(rows).to(frames.device))  # (B, H, W, 3)
         if gathered.device != self.device:
-            gathered = gathered.pin_memory().to(self.device, non_blocking=True)
+            # Pinned memory lets the copy overlap with the step that is running.
+            gathered = gathered.pin_memory() if self.device.type == "cuda" else gathered
+            gathered = gathered.to(self.device, non_blocking=True)
         return gathered.permute(0, 3, 1, 2)
 
 

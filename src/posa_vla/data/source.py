@@ -93,11 +93,11 @@ class Source:
             raise PosaError(f"{self.root} holds {self.num_frames} frames of {len(self.cameras)} colour cameras")
 
     def _camera(self, key: str) -> CameraSource:
-        feature = self.meta.features[key]
-        sides = dict(zip(feature["names"] or ("height", "width", "channels"), feature["shape"], strict=True))
-        if sides.get("channels", sides.get("channel")) != 3:
-            raise PosaError(f"{key}: expected three colour channels, found shape {feature['shape']}")
-        return CameraSource(key.removeprefix(f"{OBS_IMAGES}."), key, sides["height"], sides["width"])
+        shape = tuple(self.meta.features[key]["shape"])
+        if len(shape) != 3 or 3 not in (shape[0], shape[2]):
+            raise PosaError(f"{self.root}: {key} should be colour images (H, W, 3) or (3, H, W), found {shape}")
+        height, width = shape[:2] if shape[2] == 3 else shape[1:]
+        return CameraSource(key.removeprefix(f"{OBS_IMAGES}."), key, height, width)
 
     def segments(self) -> list[Segment]:
         """Every camera's files; together they cover each row of the dataset once per camera."""
