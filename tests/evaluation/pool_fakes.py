@@ -38,3 +38,7 @@ def raises(reason: str):
         raise KeyError(reason)
 
     return handle
+
+
+def who_am_i(_: None):
+    return lambda job: os.getpid()

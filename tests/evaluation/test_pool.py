@@ -6,11 +6,12 @@ import pool_fakes
 import pytest
 
 from posa_vla.errors import PosaError
-from posa_vla.evaluation.pool import MAX_ATTEMPTS, Died, run_jobs
+from posa_vla.evaluation.pool import MAX_ATTEMPTS, Died, WorkerPool
 
 
-def results(*arguments, **keywords) -> dict:
-    return {index: (result, attempts) for index, result, attempts in run_jobs(*arguments, **keywords)}
+def results(jobs: list, *arguments, **keywords) -> dict:
+    with WorkerPool(*arguments, **keywords) as pool:
+        return {index: (result, attempts) for index, result, attempts in pool.run(jobs)}
 
 
 def test_every_job_is_answered_by_single_threaded_workers_and_the_parent_keeps_its_environment(monkeypatch):
@@ -54,6 +55,13 @@ def test_an_unforeseen_exception_is_not_swallowed():
 def test_no_workers_is_refused():
     with pytest.raises(PosaError, match="--workers=1"):
         results([1], pool_fakes.squares, 0, 0)
+
+
+def test_workers_stay_for_a_second_run():
+    with WorkerPool(pool_fakes.who_am_i, None, 1) as pool:
+        (first,), (second,) = list(pool.run([0])), list(pool.run([0]))
+    assert first == second
+    assert first[1] != os.getpid()
 
 
 def test_no_jobs_start_no_worker():

@@ -11,7 +11,7 @@ from evaluation_fakes import FakeEnv, FakePolicy, fake_setup
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.episode import expert_motion, run_episode
 from posa_vla.evaluation.records import ERROR, FAILURE, SUCCESS, Job
-from posa_vla.evaluation.rollout import Worker, make_jobs, run_episodes
+from posa_vla.evaluation.rollout import Worker, make_jobs, run_episodes, worker_pool
 
 
 def play(seed: int, **options):
@@ -123,7 +123,8 @@ def test_the_number_of_workers_changes_no_episode_and_a_death_is_an_error():
     jobs = make_jobs(["basic"], 5, seed=0)
     setup = fake_setup(make_policy=fakes.make_kamikaze, expert=False)
     said = []
-    records = {r.seed: r for r in run_episodes(jobs, setup, workers=2, say=said.append)}
+    with worker_pool(setup, 2, said.append) as pool:
+        records = {r.seed: r for r in run_episodes(jobs, pool)}
     assert sorted(records) == [0, 1, 2, 3, 4]
     assert records[3].outcome == ERROR
     assert "died 2 times" in records[3].message

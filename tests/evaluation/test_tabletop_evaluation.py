@@ -48,16 +48,18 @@ def test_evaluate_runs_policies_that_know_no_anchors(tmp_path):
     records = evaluate(save_policy(tmp_path / "act", act_config()), ("basic",), 2, workers=1, env_options=SHORT)
     assert [(r.seed, r.outcome, r.anchors) for r in records] == [(0, "failure", None), (1, "failure", None)]
     assert records[0].motion.steps == 12
+    with pytest.raises(PosaError, match="choose one of"):
+        evaluate(tmp_path / "act", ("dark",), 1)
+    with pytest.raises(PosaError, match="choose one of"):
+        evaluate(tmp_path / "act", ("basic",), 1, split="test")
+
+
+def first_answer(folder, **options):
+    return str(Worker(Setup(PolicySource(folder, "cpu"), env=EnvOptions(**options)))(Job("basic", 0)))
 
 
 def test_misfits_are_refused(posa_folder, tmp_path):
-    big = EnvOptions(image_size=96, episode_length=12)
-    with pytest.raises(PosaError, match="--image_size=64"):
-        evaluate(posa_folder, ("basic",), 2, workers=1, env_options=big)
+    assert "--image_size=64" in first_answer(posa_folder, image_size=96)
     other = save_policy(tmp_path / "nine", act_config(), state=9)
-    with pytest.raises(PosaError, match=r"\(9,\).*\(8,\)"):
-        evaluate(other, ("basic",), 1, workers=1, env_options=SHORT)
-    with pytest.raises(PosaError, match="choose one of"):
-        evaluate(posa_folder, ("dark",), 1)
-    with pytest.raises(PosaError, match="choose one of"):
-        evaluate(posa_folder, ("basic",), 1, split="test")
+    assert "of shape (9,), the environment gives (8,)" in first_answer(other, image_size=64)
+    assert "choose one of" in first_answer(posa_folder, image_size=64, categories=("spoon",))

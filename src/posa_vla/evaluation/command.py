@@ -17,6 +17,7 @@ from posa_vla.errors import PosaError
 from posa_vla.evaluation import provenance
 from posa_vla.evaluation.films import film_episodes
 from posa_vla.evaluation.metrics import summarise
+from posa_vla.evaluation.pool import WorkerPool
 from posa_vla.evaluation.records import (
     ERROR,
     EnvOptions,
@@ -28,7 +29,7 @@ from posa_vla.evaluation.records import (
     write_atomically,
 )
 from posa_vla.evaluation.report import write_report
-from posa_vla.evaluation.rollout import Setup, check_conditions, make_jobs, run_episodes
+from posa_vla.evaluation.rollout import Setup, check_conditions, make_jobs, run_episodes, worker_pool
 from posa_vla.evaluation.runner import WEIGHTS, PolicySource, image_size, policy_folder
 from posa_vla.evaluation.training_anchors import mean_anchors
 
@@ -123,8 +124,9 @@ def run(config: EvalConfig, command: str, setup: Setup | None = None) -> dict[st
 
     jobs = [job for name, count in episodes.items() for job in make_jobs([name], count, config.seed)]
     started = time.time()
-    records = _play(jobs, setup, config)
-    films = film_episodes(records, setup, config.output, config.videos_per_condition, config.workers)
+    with worker_pool(setup, config.workers, tqdm.write) as pool:
+        records = _play(jobs, pool, config.output / EPISODES)
+        films = film_episodes(records, pool, config.output, config.videos_per_condition)
     results = {
         **header,
         "command": command,
@@ -146,16 +148,15 @@ def run(config: EvalConfig, command: str, setup: Setup | None = None) -> dict[st
     return results
 
 
-def _play(jobs: list[Job], setup: Setup, config: EvalConfig) -> list[EpisodeRecord]:
+def _play(jobs: list[Job], pool: WorkerPool, path: Path) -> list[EpisodeRecord]:
     """Run what `episodes.jsonl` lacks (recorded errors are tried again) and return all in order."""
-    path = config.output / EPISODES
     known = read_records(path)
     todo = [
         job for job in jobs if (job.condition, job.seed) not in known or known[job.condition, job.seed].outcome == ERROR
     ]
     successes = 0
     with tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc="evaluate", unit="episode") as bar:
-        for done, record in enumerate(run_episodes(todo, setup, config.workers, bar.write), start=1):
+        for done, record in enumerate(run_episodes(todo, pool), start=1):
             append_record(path, record)
             known[record.key] = record
             successes += record.outcome == "success"

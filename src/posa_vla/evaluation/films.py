@@ -11,8 +11,9 @@ from typing import Any
 from tqdm import tqdm
 
 from posa_vla.evaluation.metrics import failure_reason
+from posa_vla.evaluation.pool import WorkerPool
 from posa_vla.evaluation.records import ERROR, FAILURE, SUCCESS, EpisodeRecord, Job
-from posa_vla.evaluation.rollout import Setup, run_episodes
+from posa_vla.evaluation.rollout import run_episodes
 
 FOLDER = "videos"
 
@@ -39,7 +40,7 @@ def _varied(records: list[EpisodeRecord], kind: Any) -> list[EpisodeRecord]:
 
 
 def film_episodes(
-    records: Sequence[EpisodeRecord], setup: Setup, output: Path, per_condition: int, workers: int
+    records: Sequence[EpisodeRecord], pool: WorkerPool, output: Path, per_condition: int
 ) -> list[dict[str, Any]]:
     """Film the chosen episodes into OUTPUT/videos; what is already there stays."""
     chosen = choose(records, per_condition)
@@ -48,7 +49,7 @@ def film_episodes(
     jobs = [Job(r.condition, r.seed, str(output / FOLDER / f"{r.condition}-{r.seed}")) for r in missing]
     by_key = {record.key: record for record in missing}
     with tqdm(total=len(jobs), desc="film", unit="episode", disable=not jobs) as bar:
-        for again in run_episodes(jobs, setup, workers, bar.write):
+        for again in run_episodes(jobs, pool):
             films[again.key]["reproduced"] = by_key[again.key].same_episode(again)
             if again.outcome == ERROR:
                 bar.write(f"no film of {again.condition} seed {again.seed}: {again.message}")

@@ -11,7 +11,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -41,40 +40,48 @@ class _Worker:
     ready: bool = False
 
 
-def run_jobs(
-    jobs: Sequence[Any],
-    make_handler: Callable[[Any], Callable[[Any], Any]],
-    arguments: Any,
-    workers: int,
-    on_death: Callable[[str], None] = print,
-) -> Iterator[tuple[int, Any, int]]:
-    """Yield (job's index, result, attempts) as jobs end, in any order.
+class WorkerPool:
+    """Workers that start when there is work and stay until the pool is closed (it is a context manager).
 
     `make_handler(arguments)` runs once in each worker and gives the function that turns a job into a result;
     both must be importable. An exception in either is a defect or bad input and ends the run as a PosaError.
     A worker that dies gives its job back to the queue once, and is replaced.
+
+    Args:
+        make_handler, arguments: see above.
+        workers: processes at most.
+        on_death: told in a sentence about every worker that died over a job.
     """
-    if workers < 1:
-        raise PosaError(f"expected at least one worker, found {workers}: pass --workers=1 or more")
-    pool = _Pool(jobs, partial(_start, make_handler, arguments), workers, on_death)
-    try:
-        while pool.unfinished():
-            yield from pool.step()
-    finally:
-        _dismiss(pool.crew)
-
-
-class _Pool:
-    """The queue, and who has which job in hand."""
 
     def __init__(
-        self, jobs: Sequence[Any], start: Callable[[], _Worker], workers: int, on_death: Callable[[str], None]
+        self,
+        make_handler: Callable[[Any], Callable[[Any], Any]],
+        arguments: Any,
+        workers: int,
+        on_death: Callable[[str], None] = print,
     ) -> None:
-        self.jobs, self.start, self.workers, self.on_death = jobs, start, workers, on_death
-        self.queue = deque(range(len(jobs)))
-        self.attempts = [0] * len(jobs)
+        if workers < 1:
+            raise PosaError(f"expected at least one worker, found {workers}: pass --workers=1 or more")
+        self.make_handler, self.arguments = make_handler, arguments
+        self.workers, self.on_death = workers, on_death
         self.crew: list[_Worker] = []
         self.early_deaths = 0
+        self.jobs: Sequence[Any] = ()
+        self.queue: deque[int] = deque()
+        self.attempts: list[int] = []
+
+    def __enter__(self) -> "WorkerPool":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        _dismiss(self.crew)
+        self.crew = []
+
+    def run(self, jobs: Sequence[Any]) -> Iterator[tuple[int, Any, int]]:
+        """Yield (job's index, result, attempts) as jobs end, in any order; one run at a time."""
+        self.jobs, self.queue, self.attempts = jobs, deque(range(len(jobs))), [0] * len(jobs)
+        while self.unfinished():
+            yield from self.step()
 
     def unfinished(self) -> int:
         return len(self.queue) + sum(worker.job is not None for worker in self.crew)
@@ -82,7 +89,7 @@ class _Pool:
     def step(self) -> Iterator[tuple[int, Any, int]]:
         """Fill the crew, hand out jobs, and take what the next speaking workers say."""
         while len(self.crew) < min(self.workers, self.unfinished()):
-            self.crew.append(self.start())
+            self.crew.append(_start(self.make_handler, self.arguments))
         for worker in self.crew:
             if worker.ready and worker.job is None and self.queue:
                 self._hand_out(worker)

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from posa_vla.errors import PosaError, unknown_name
-from posa_vla.evaluation.pool import Died, run_jobs
+from posa_vla.evaluation.pool import Died, WorkerPool
 from posa_vla.evaluation.records import ERROR, EnvOptions, EpisodeRecord, Job
 
 MakeEnv = Callable[[str, str, EnvOptions], Any]
@@ -128,11 +128,14 @@ class _Misfit(Exception):
     """Bad input that no other episode will cure."""
 
 
-def run_episodes(
-    jobs: Sequence[Job], setup: Setup, workers: int, say: Callable[[str], None] = print
-) -> Iterator[EpisodeRecord]:
+def worker_pool(setup: Setup, workers: int, say: Callable[[str], None] = print) -> WorkerPool:
+    """Processes that each hold the policy and one environment; `say` hears of those that die."""
+    return WorkerPool(Worker, setup, workers, on_death=say)
+
+
+def run_episodes(jobs: Sequence[Job], pool: WorkerPool) -> Iterator[EpisodeRecord]:
     """Records as they are ready, in any order; a worker's second death over one episode is an `ERROR`."""
-    for index, result, attempts in run_jobs(jobs, Worker, setup, workers, on_death=say):
+    for index, result, attempts in pool.run(jobs):
         job = jobs[index]
         if isinstance(result, PosaError):
             raise result
@@ -180,9 +183,12 @@ def evaluate(
     source = PolicySource(policy_folder(Path(policy_path)), device, n_action_steps)
     setup = Setup(source, split, env_options or EnvOptions(), attention_every, expert)
     jobs = make_jobs(conditions, episodes, seed)
-    with tqdm(total=len(jobs), desc="evaluate", unit="episode") as bar:
+    with (
+        tqdm(total=len(jobs), desc="evaluate", unit="episode") as bar,
+        worker_pool(setup, workers, bar.write) as pool,
+    ):
         records = {}
-        for record in run_episodes(jobs, setup, workers, bar.write):
+        for record in run_episodes(jobs, pool):
             records[record.key] = record
             bar.update()
     return [records[job.condition, job.seed] for job in jobs]
