@@ -19,7 +19,17 @@ from posa_vla.sim.kinematics import (
 )
 from posa_vla.sim.objects import CATEGORIES, COLOURS, VISIBLE
 from posa_vla.sim.renderer import SceneRenderer
-from posa_vla.sim.scene import ARM_JOINTS, FINGER_JOINTS, GRIP_SITE, NEUTRAL, TIMESTEP, build_scene, scene_ids
+from posa_vla.sim.scene import (
+    ARM_JOINTS,
+    FINGER_JOINTS,
+    GRIP_SITE,
+    NEUTRAL,
+    TABLE_CENTRE,
+    TABLE_HALF,
+    TIMESTEP,
+    build_scene,
+    scene_ids,
+)
 from posa_vla.sim.slots import Slots
 
 FPS = 20
@@ -217,6 +227,11 @@ class TabletopEnv(gym.Env):
             self.model.geom_group[geoms] = VISIBLE
             shares[camera] = float(min(seen / whole, 1.0)) if whole else 0.0
         return shares
+
+    @staticmethod
+    def over_table(position: np.ndarray) -> bool:
+        """Whether a point (3,) m lies within the table's outline; objects may fall off its edge."""
+        return bool((np.abs(np.subtract(position[:2], TABLE_CENTRE)) < TABLE_HALF).all())
 
     # --- inside ---
 

@@ -13,12 +13,12 @@ from posa_vla.sim.objects import CATALOGUE
 
 HOVER = 0.15  # m, the grip site's height while it crosses the table: the fingers clear the tallest object
 FUNNEL = 4.0  # m of height allowed for each metre that the hand is off to the side
-ALIGNED, LEVEL, SQUARE = 0.010, 0.010, 0.12  # m, m, rad: near enough to close
+ALIGNED, LEVEL, SQUARE = 0.015, 0.014, 0.20  # m, m, rad: near enough to close
 GRASP_RADIUS = 0.030  # m; an object farther than this from the grip site is not in the hand
 CLOSING_STEPS = 4  # the fingers need three to shut; one more to build up force
-LOST_STEPS = 12
+NARROW = 0.010  # m off to the side within which the hand may go all the way down
 LIFT_MARGIN = 0.025  # m above the height that counts
-GAIN, TOP_SPEED = 0.9, 0.7  # of the remaining way; of the largest action
+GAIN, TOP_SPEED = 0.8, 0.5  # of the remaining way; of the largest action
 DOWN = np.array([0.0, 0.70710678, 0.70710678, 0.0])  # the hand at yaw 0: fingers down, opening along y
 
 
@@ -65,7 +65,7 @@ class Expert:
 
     def _approach(self, grasp: np.ndarray, hand: np.ndarray, off: float) -> np.ndarray:
         """Never lower than the funnel allows: away from the object the hand first rises, then crosses."""
-        floor = min(HOVER, grasp[2] + FUNNEL * max(off - ALIGNED, 0))
+        floor = min(HOVER, grasp[2] + FUNNEL * max(off - NARROW, 0))
         goal = np.array([*grasp[:2], floor])
         if hand[2] < floor - 0.02:  # too low for this distance: up before across
             goal[:2] = hand[:2]

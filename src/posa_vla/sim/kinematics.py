@@ -7,6 +7,7 @@ joint position servos, so equal actions mean equal goals but not equal dynamics.
 import mink
 import mujoco
 import numpy as np
+from numpy.typing import ArrayLike
 
 from posa_vla.sim.scene import GRIP_SITE, NEUTRAL, arm_model
 
@@ -14,12 +15,13 @@ ITERATIONS, TOLERANCE = 6, 1e-4  # m and rad, as one norm
 SOLVER = "daqp"
 
 
-def quaternion_from_axis_angle(axis_angle: np.ndarray) -> np.ndarray:
+def quaternion_from_axis_angle(axis_angle: ArrayLike) -> np.ndarray:
     """(3,) rad to (w, x, y, z)."""
+    axis_angle = np.asarray(axis_angle, float)
     angle = float(np.linalg.norm(axis_angle))
     quaternion = np.array([1.0, 0, 0, 0])
     if angle > 1e-12:
-        mujoco.mju_axisAngle2Quat(quaternion, np.asarray(axis_angle, float) / angle, angle)
+        mujoco.mju_axisAngle2Quat(quaternion, axis_angle / angle, angle)
     return quaternion
 
 

@@ -210,7 +210,7 @@ def _cross(spec, body, *, size) -> None:
 def _arch(spec, body, *, size) -> None:
     x, y, z = (s / 2 for s in size)
     for side in (-1, 1):
-        _solid(body, Box, (0.25 * x, y, 0.6 * z), True, pos=(side * 0.75 * x, 0, -0.4 * z))
+        _solid(body, Box, (x, 0.25 * y, 0.6 * z), True, pos=(0, side * 0.75 * y, -0.4 * z))
     _solid(body, Box, (x, y, 0.4 * z), True, pos=(0, 0, 0.6 * z))
 
 
@@ -245,7 +245,7 @@ _DISTRACTORS = (
     _category("cone", (0.056, 0.056, 0.080), 0.02, 0.0, _cone),
     _category("mushroom", (0.056, 0.056, 0.056), 0.02, 0.0, _mushroom),
     _category("cross", (0.060, 0.060, 0.030), 0.015, np.pi / 2, _cross),
-    _category("arch", (0.070, 0.032, 0.056), 0.02, np.pi, _arch),
+    _category("arch", (0.032, 0.070, 0.056), 0.02, np.pi, _arch),
     _category("star", (0.062, 0.062, 0.030), 0.015, 0.0, _star),
 )
 CATALOGUE = {category.name: category for category in _TARGETS + _DISTRACTORS}

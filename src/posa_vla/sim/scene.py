@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import mujoco
 import numpy as np
+from numpy.typing import ArrayLike
 
 from posa_vla.sim.objects import CONTACT, HIDDEN, asset_root
 from posa_vla.sim.slots import add_slots
@@ -109,7 +110,7 @@ def _add_robot(spec: mujoco.MjSpec) -> None:
     spec.attach(robot, prefix="robot_", frame=spec.worldbody.add_frame())
 
 
-def look_at(position: np.ndarray, target: np.ndarray) -> np.ndarray:
+def look_at(position: ArrayLike, target: ArrayLike) -> np.ndarray:
     """Quaternion (w, x, y, z) of a MuJoCo camera (x right, y up, looking along -z) at `position`, in the world."""
     forward = np.subtract(target, position) / np.linalg.norm(np.subtract(target, position))
     right = np.cross(forward, (0, 0, 1))
@@ -191,7 +192,7 @@ def _bleach(model: mujoco.MjModel) -> None:
         pixels = model.tex_data[start:stop].reshape(-1, channels).astype(np.float32)
         grey = pixels[:, :3].mean(1)
         low, high = np.percentile(grey, (2, 98))
-        light = 150 + 105 * np.clip((grey - low) / max(high - low, 1), 0, 1)
+        light = 205 + 50 * np.clip((grey - low) / max(high - low, 1), 0, 1)
         model.tex_data[start:stop] = light.astype(np.uint8).repeat(channels)
 
 

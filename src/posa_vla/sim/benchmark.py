@@ -1,0 +1,193 @@
+"""What the suite promises, measured: steps/s, reset time, the expert's success under each condition.
+
+`posa-vla bench sim --episodes=1500` prints the table of docs/results.md.
+"""
+
+import json
+import multiprocessing
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import draccus
+import numpy as np
+from scipy.stats import norm
+from tqdm import tqdm
+
+from posa_vla.errors import PosaError
+from posa_vla.sim.conditions import CONDITIONS
+from posa_vla.sim.env import TabletopEnv
+from posa_vla.sim.expert import Expert
+
+EXPERT_IMAGE_SIZE = 16  # pixels; the expert does not look
+
+
+@dataclass
+class SimBenchConfig:
+    """Measure the tabletop suite.
+
+    Args:
+        episodes: expert episodes, spread evenly over the five conditions.
+        steps: control steps with both views for the speed measurement.
+        image_size: side of both views in the speed measurement, pixels.
+        random_steps: random-action steps that must neither tunnel nor diverge.
+        processes: parallel processes for the expert episodes.
+        split: scenes of this split.
+        output: JSON file for the numbers; none if empty.
+    """
+
+    episodes: int = 100
+    steps: int = 400
+    image_size: int = 128
+    random_steps: int = 2000
+    processes: int = 2
+    split: str = "val"
+    output: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One expert episode."""
+
+    condition: str
+    seed: int
+    target: str
+    success: bool
+    steps: int
+
+
+def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a proportion, as fractions."""
+    if trials == 0:
+        return 0.0, 1.0
+    z = float(norm.ppf((1 + confidence) / 2))
+    rate, denominator = successes / trials, 1 + z * z / trials
+    centre = (rate + z * z / (2 * trials)) / denominator
+    half = z / denominator * np.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
+    return float(centre - half), float(centre + half)
+
+
+def run_episode(env: TabletopEnv, expert: Expert, seed: int) -> Outcome:
+    """The clean expert on one seed."""
+    env.reset(seed=seed)
+    expert.reset()
+    done, info, steps = False, {}, 0
+    while not done:
+        _, _, terminated, truncated, info = env.step(expert.act())
+        done, steps = terminated or truncated, steps + 1
+    return Outcome(env.options.condition, seed, env.ground_truth().target, bool(info["is_success"]), steps)
+
+
+def _run_block(job: tuple[str, str, range]) -> list[Outcome]:
+    condition, split, seeds = job
+    env = TabletopEnv(condition=condition, split=split, image_size=EXPERT_IMAGE_SIZE)
+    expert = Expert(env)
+    outcomes = [run_episode(env, expert, seed) for seed in seeds]
+    env.close()
+    return outcomes
+
+
+def measure_expert(episodes: int, split: str, processes: int) -> list[Outcome]:
+    """Expert episodes over all conditions, in parallel processes, with a progress bar."""
+    each, block = max(1, episodes // len(CONDITIONS)), 25
+    jobs = [
+        (condition, split, range(start, min(start + block, each)))
+        for start in range(0, each, block)
+        for condition in CONDITIONS
+    ]
+    outcomes: list[Outcome] = []
+    with (
+        multiprocessing.get_context("spawn").Pool(processes) as pool,
+        tqdm(total=each * len(CONDITIONS), desc="expert episodes") as bar,
+    ):
+        for part in pool.imap_unordered(_run_block, jobs):
+            outcomes += part
+            bar.update(len(part))
+    return outcomes
+
+
+def measure_speed(image_size: int, steps: int, split: str) -> dict[str, float]:
+    """Control steps/s with both views, by the wall clock and by this process's own time, and reset seconds."""
+    env = TabletopEnv(split=split, image_size=image_size)
+    expert, resets = Expert(env), []
+    env.reset(seed=0)
+    wall = cpu = 0.0
+    done, seed = True, 0
+    for _ in tqdm(range(steps), desc="steps"):
+        if done:
+            start, seed = time.perf_counter(), seed + 1
+            env.reset(seed=seed)
+            expert.reset()
+            resets.append(time.perf_counter() - start)
+        action = expert.act()
+        start, start_cpu = time.perf_counter(), time.process_time()
+        _, _, terminated, truncated, _ = env.step(action)
+        wall, cpu = wall + time.perf_counter() - start, cpu + time.process_time() - start_cpu
+        done = terminated or truncated
+    env.close()
+    return {
+        "steps_per_second": steps / wall,
+        "steps_per_cpu_second": steps / cpu,
+        "reset_mean_s": float(np.mean(resets)),
+        "reset_max_s": float(np.max(resets)),
+    }
+
+
+def measure_random(steps: int, split: str) -> dict[str, float]:
+    """Random actions: the lowest any object's centre went (m, the table top is 0) and whether all stayed finite."""
+    env = TabletopEnv(split=split, image_size=EXPERT_IMAGE_SIZE)
+    rng, done, seed, lowest, finite = np.random.default_rng(0), True, 0, np.inf, True
+    for _ in tqdm(range(steps), desc="random actions"):
+        if done:
+            env.reset(seed=seed)
+            seed += 1
+        observation, _, terminated, truncated, _ = env.step(rng.uniform(-1, 1, 7))
+        heights = [state.position[2] for state in env.ground_truth().objects if env.over_table(state.position)]
+        lowest = min(lowest, *heights) if heights else lowest
+        finite &= bool(np.isfinite(env.data.qpos).all() and np.isfinite(observation["agent_pos"]).all())
+        done = terminated or truncated
+    env.close()
+    return {"lowest_object_m": float(lowest), "finite": float(finite)}
+
+
+def expert_table(outcomes: list[Outcome]) -> str:
+    """One line per condition and one for all: success, Wilson 95 % interval, mean steps of the successes."""
+    lines = [f"{'condition':<12} {'success':>11} {'rate':>7}  {'95 % interval':<16} {'mean steps':>10}"]
+    for condition in (*CONDITIONS, "all"):
+        chosen = [o for o in outcomes if condition in (o.condition, "all")]
+        won = [o for o in chosen if o.success]
+        low, high = wilson(len(won), len(chosen))
+        rate = len(won) / max(1, len(chosen))
+        steps = np.mean([o.steps for o in won]) if won else float("nan")
+        lines.append(
+            f"{condition:<12} {len(won):>5}/{len(chosen):<5} {rate:>7.1%}  [{low:.1%}, {high:.1%}]{'':<2} {steps:>9.1f}"
+        )
+    lines += [f"failed: {o.condition} seed {o.seed} ({o.target})" for o in outcomes if not o.success]
+    return "\n".join(lines)
+
+
+def measure(config: SimBenchConfig) -> dict:
+    """Run all measurements, print them and return them."""
+    speed = measure_speed(config.image_size, config.steps, config.split)
+    random = measure_random(config.random_steps, config.split)
+    outcomes = measure_expert(config.episodes, config.split, config.processes)
+    print(f"both views at {config.image_size} px: {speed['steps_per_second']:.0f} control steps/s by the clock, "
+          f"{speed['steps_per_cpu_second']:.0f} per second of one core; "
+          f"reset {speed['reset_mean_s'] * 1e3:.0f} ms (worst {speed['reset_max_s'] * 1e3:.0f} ms)")  # fmt: skip
+    print(
+        f"{config.random_steps} random-action steps: {'all finite' if random['finite'] else 'NOT finite'}, "
+        f"lowest object centre {random['lowest_object_m'] * 1e3:.1f} mm above the table"
+    )
+    print(expert_table(outcomes))
+    return {"speed": speed, "random": random, "expert": [asdict(outcome) for outcome in outcomes]}
+
+
+def main(argv: list[str]) -> int:
+    config = draccus.parse(config_class=SimBenchConfig, args=argv)
+    if config.episodes < 1 or config.steps < 1 or config.processes < 1:
+        raise PosaError("episodes, steps and processes must be at least 1")
+    numbers = measure(config)
+    if config.output:
+        config.output.parent.mkdir(parents=True, exist_ok=True)
+        config.output.write_text(json.dumps(numbers, indent=1))
+    return 0
