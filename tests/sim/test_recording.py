@@ -216,6 +216,72 @@ def test_hopeless_episode_stops_the_recording(tmp_path, monkeypatch):
         record(fake_config(tmp_path / "dataset", episode_length=2), make_fake)
 
 
+@pytest.fixture(scope="module")
+def tabletop(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("tabletop") / "dataset"
+    options = ["--episodes=3", "--workers=0", "--image_size=96", "--seed=4", "--action_noise=0"]
+    objects = ["--categories=cube,bottle", "--colours=red,green,blue", "--num_distractors=2"]
+    assert recording.main([f"--output={root}", *options, *objects]) == 0
+    return root
+
+
+def test_tabletop_motion_follows_the_action_of_its_own_row(tabletop):
+    values = columns(tabletop)
+    errors = {}
+    for lag in (-1, 0, 1):
+        rows = [np.flatnonzero(values["episode_index"] == episode)[3:-3] for episode in range(3)]
+        moved = np.concatenate([np.diff(values[contract.EE_POSE][r, :3], axis=0) for r in rows])
+        asked = np.concatenate([0.05 * values[contract.ACTION][r[:-1] + lag, :3] for r in rows])
+        errors[lag] = np.sqrt(np.mean((moved - asked) ** 2))
+    assert errors[0] < 0.003  # metres
+    assert errors[0] < 0.7 * min(errors[-1], errors[1])
+
+
+def test_tabletop_columns_agree(tabletop):
+    values = columns(tabletop)
+    np.testing.assert_allclose(values[contract.STATE][:, :3], values[contract.EE_POSE][:, :3], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(values[contract.EE_POSE][:, 3:], axis=1), 1, atol=1e-5)
+    assert np.abs(values[contract.ACTION]).max() <= 1
+    for episode in range(3):
+        grip = values[contract.ACTION][values["episode_index"] == episode, 6]
+        assert (grip[0], grip[-1]) == (-1, 1)  # ends holding the object
+    task_ids = json.loads((tabletop / contract.TASK_IDS_FILE).read_text())
+    assert set(task_ids) == set(values["task"])
+
+
+def test_tabletop_video_keeps_the_colours(tabletop):
+    from posa_vla.sim.env import TabletopEnv
+
+    dataset = load(tabletop)
+    options = {"categories": ("cube", "bottle"), "colours": ("red", "green", "blue"), "num_distractors": 2}
+    env = TabletopEnv(split="train", image_size=96, **options)
+    for episode in range(3):
+        observation, _ = env.reset(seed=4 + episode)
+        item = dataset[dataset.meta.episodes[episode]["dataset_from_index"]]
+        assert item["task"] == env.task_description
+        for camera in contract.CAMERAS:
+            seen = observation["pixels"][camera].astype(float)
+            error = 255 * item[contract.image_key(camera)].permute(1, 2, 0).numpy() - seen
+            assert 10 * np.log10(255**2 / np.mean(error**2)) > 36
+            coloured = np.ptp(seen, axis=-1) > 100  # the objects, a few pixels each
+            assert np.sqrt(np.mean(error[coloured] ** 2)) < 10
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--condition=fog", "unknown condition 'fog': choose one of background, basic"),
+        ("--categories=cube,cubes", "unknown category 'cubes': choose one of.*bowl"),
+        ("--colours=pink", "unknown colour 'pink': choose one of.*red"),
+        ("--colours=red", "need as many other"),
+    ],
+)
+def test_names_the_suite_does_not_have_are_listed(tmp_path, flag, message):
+    with pytest.raises(PosaError, match=message):
+        recording.main([f"--output={tmp_path / 'dataset'}", "--workers=0", "--categories=cube,can", flag])
+    assert not (tmp_path / "dataset").exists()
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [

@@ -71,7 +71,7 @@ class RecordConfig:
     colours: str = "all"
     num_distractors: int = 4
     episode_length: int = 150
-    action_noise: float = 0.35
+    action_noise: float = 0.2
     workers: int = 2
     vcodec: str = "h264"
     pix_fmt: str = "yuv444p"
