@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -190,6 +191,18 @@ def test_bf16_is_only_used_where_the_hardware_has_it(monkeypatch):
     monkeypatch.setattr(hardware, "has_fast_bf16", lambda device: True)
     assert hardware.mixed_precision("auto", "cpu") == "bf16"
     assert hardware.mixed_precision("fp32", "cpu") == "no"
+
+
+def test_freed_memory_is_used_again_without_page_faults():
+    assert hardware.keep_freed_memory()
+
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(16 << 20)  # 64 MiB, 16,384 pages
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults()
+    assert faults() < 1000
 
 
 def test_the_table_shows_first_middle_and_last(run):

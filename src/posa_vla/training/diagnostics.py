@@ -16,8 +16,9 @@ class Thresholds:
             (Ω+ always holds the nearest patch), so a tenth of the batch already means broken labels or grid.
         map_contrast: mean of (max − mean) of an attention map in [0, 1]; a map that points somewhere reaches
             0.3 and more, one constant map has 0.
-        end_map_peak: mean of the end map at the true end anchor; 1 is the target, an empty map has 0.
-        pairs_per_sample: positive pairs of the contrastive term divided by the samples in the batch.
+        end_map_peak: mean maximum of the end map where the end anchor is visible; 1 is the target, an empty
+            map has 0.
+        pairs_per_sample: same-task pairs (each counted once) divided by the samples in a process' batch.
     """
 
     omega_empty: float = 0.1
@@ -36,7 +37,7 @@ def failure_signs(
 
     Args:
         means: window means of the policy's loss dict.
-        batch_size: samples in the global batch, which the pairs are counted over.
+        batch_size: samples in one process' batch, which the pairs are counted over.
         warm: whether warm-up is over; maps are flat at the start, so they are judged only then.
         limits: the thresholds.
     """
@@ -70,8 +71,8 @@ def _map_signs(means: Mapping[str, float], limits: Thresholds) -> dict[str, str]
     peak = means.get("end_map_peak", math.inf)
     if peak < limits.end_map_peak:
         signs["end_map_collapsed"] = (
-            f"the end-effector map has collapsed towards zero ({peak:.3f} at the true position): check the rig "
-            "(are the end anchors where the gripper is?) or raise the weight of the focal loss"
+            f"the end-effector map has collapsed towards zero (its peak is {peak:.3f} where the gripper is in "
+            "view): check the rig (are the end anchors where the gripper is?) or raise the weight of the focal loss"
         )
     return signs
 

