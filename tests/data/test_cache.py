@@ -167,13 +167,19 @@ def test_killed_at_any_moment_it_completes_on_the_next_run(video_dataset, tmp_pa
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["posa_vla.data.cache_build"])
     partial = target.with_name("cache.partial")
+
+    def progress() -> int:
+        path = partial / cache_build.PROGRESS
+        return path.stat().st_mtime_ns if path.exists() else 0
+
     interrupted = 0
-    for delay in (0.0, 0.01, 0.03, 0.1, 0.2):
+    for delay in (0.0, 0.01, 0.03, 0.1):
         process = context.Process(target=build_cache, args=(video_dataset, target, 2, False, False))
+        before = progress()
         process.start()
-        while not partial.exists() and not target.exists() and process.is_alive():
+        while progress() == before and not target.exists() and process.is_alive():
             time.sleep(0.002)
-        time.sleep(delay)  # counted from the moment when writing begins
+        time.sleep(delay)  # counted from the moment when writing begins or goes on
         process.kill()
         process.join()
         if target.exists():
