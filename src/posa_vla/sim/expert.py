@@ -23,10 +23,14 @@ DOWN = np.array([0.0, 0.70710678, 0.70710678, 0.0])  # the hand at yaw 0: finger
 
 
 class Expert:
-    """`act()` reads the environment's present state and returns a clean action (7,), float32."""
+    """`act()` reads the environment's present state and returns a clean action (7,), float32.
 
-    def __init__(self, env: TabletopEnv):
-        self.env = env
+    Args:
+        target: name of the object to pick; None picks the one that the sentence names.
+    """
+
+    def __init__(self, env: TabletopEnv, target: str | None = None):
+        self.env, self.target = env, target
         self.reset()
 
     def reset(self) -> None:
@@ -34,7 +38,8 @@ class Expert:
 
     def act(self) -> np.ndarray:
         truth = self.env.ground_truth()
-        target, hand = truth.target_state, truth.ee_pose[:3]
+        target = next(state for state in truth.objects if state.name == (self.target or truth.target))
+        hand = truth.ee_pose[:3]
         category = CATALOGUE[target.category]
         w, x, y, z = target.quaternion
         yaw = grasp_yaw(target.category, np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))

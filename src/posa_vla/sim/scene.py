@@ -24,9 +24,17 @@ ARM_JOINTS = tuple(f"robot_joint{i}" for i in range(1, 8))
 FINGER_JOINTS = ("robot_gripper_finger_joint1", "robot_gripper_finger_joint2")
 GRIP_SITE = "robot_gripper_grip_site"
 NEUTRAL = (0.0, -0.411, 0.0, -2.704, 0.0, 2.294, 0.785)  # rad; fingers down, behind the objects: the head sees them all
-SERVO_INERTIA = (2.6, 2.7, 1.9, 1.63, 0.50, 0.39, 0.20)  # kg m², the joints' own at NEUTRAL
+SERVO_INERTIA = (
+    2.6,
+    2.7,
+    1.9,
+    1.63,
+    0.50,
+    0.39,
+    0.20,
+)  # kg m², about what each joint moves with the hand over the table
 SERVO_RATE = 60.0  # rad/s; one rate for all joints, critically damped, so that the hand moves in straight lines
-SERVO_LIMIT = 300.0  # N m; stiffer than a real arm's drives: a control step ends within 1 mm of its course
+SERVO_LIMIT = 300.0  # N m, stiffer than a real arm: a full-size step strays 3 mm sideways, a small one 1 mm
 
 HEAD_POSITION, HEAD_LOOK_AT, HEAD_FOVY = (1.08, 0.0, 0.62), (0.475, 0.0, 0.065), 36.0  # m, m, degrees
 WRIST_POSITION, WRIST_TILT, WRIST_FOVY = (0.075, 0.0, 0.045), 0.42, 80.0  # m in the hand's frame, rad, degrees

@@ -44,6 +44,11 @@ def _cloud(rng: Rng, octaves: int = 4) -> np.ndarray:
     return (total - total.min()) / np.ptp(total)
 
 
+def _muted(colour: np.ndarray) -> np.ndarray:
+    """Half the saturation: a surface as vivid as the objects would hide them rather than test the policy."""
+    return 0.5 * colour + 0.5 * colour.mean()
+
+
 def _blend(amount: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(S, S) weights and two RGB colours (3,) to an image, float (S, S, 3)."""
     return amount[..., None] * second + (1 - amount[..., None]) * first
@@ -112,5 +117,5 @@ def unseen_surface(rng: Rng) -> np.ndarray:
     pattern = UNSEEN_PATTERNS[rng.integers(len(UNSEEN_PATTERNS))]
     first = rng.uniform(50, 230, 3)
     second = np.clip(first + rng.choice((-1, 1), 3) * rng.uniform(30, 110, 3), 20, 245)
-    image = pattern(rng, first, second)
+    image = pattern(rng, _muted(first), _muted(second))
     return np.clip(image, 0, 255).astype(np.uint8)

@@ -1,0 +1,29 @@
+import numpy as np
+from lerobot.envs.configs import EnvConfig
+from lerobot.envs.factory import make_env, make_env_config
+
+from posa_vla.contract import STATE, image_key
+from posa_vla.sim.lerobot_env import TabletopEnvConfig
+
+
+def test_registered_under_its_type():
+    config = make_env_config("posa_tabletop", condition="lights", image_size=32)
+    assert isinstance(config, TabletopEnvConfig)
+    assert EnvConfig.get_choice_class("posa_tabletop") is TabletopEnvConfig
+    assert config.features["pixels/head"].shape == (32, 32, 3)
+    assert config.features_map["pixels/wrist"] == image_key("wrist")
+    assert config.features_map["agent_pos"] == STATE
+
+
+def test_lerobot_s_vector_environment_steps():
+    config = TabletopEnvConfig(image_size=32, categories="cube, can,bowl", colours="red,green,blue")
+    vector = make_env(config, n_envs=2)["posa_tabletop"][0]
+    observation, _ = vector.reset(seed=[4, 5])
+    assert observation["pixels"]["head"].shape == (2, 32, 32, 3)
+    assert observation["agent_pos"].shape == (2, 8)
+    sentences = vector.call("task_description")
+    assert all(any(k in s for k in ("cube", "can", "bowl")) for s in sentences)
+    _, _, _, _, info = vector.step(np.zeros((2, 7), np.float32))
+    assert not np.any(info["is_success"])
+    assert vector.call("_max_episode_steps")[0] == 150
+    vector.close()
