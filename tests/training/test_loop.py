@@ -146,6 +146,15 @@ def test_warnings_are_said_and_logged(tmp_path, capsys):
     assert read_log(tmp_path / "log.jsonl")[-1]["warnings"] == ["few_same_task_pairs"]
 
 
+def test_tensorboard_gets_the_same_numbers(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(tmp_path, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    logged = {line["step"]: line["loss"] for line in read_log(tmp_path / "log.jsonl")}
+    assert {event.step: event.value for event in events.Scalars("loss")} == pytest.approx(logged)
+
+
 # ---- kills: a process that may die at any moment, in the middle of a save included -------------------------
 
 

@@ -14,6 +14,8 @@ from toy_dataset import make_dataset
 from posa_vla import cli
 from posa_vla.data.batches import BatchSource
 from posa_vla.errors import PosaError
+from posa_vla.evaluation import rollout
+from posa_vla.evaluation.records import EnvOptions, EpisodeRecord
 from posa_vla.policy.modeling_posa_vla import PosaVLAPolicy
 from posa_vla.training import config as options
 from posa_vla.training import hardware, runlog, trainer
@@ -203,6 +205,30 @@ def test_freed_memory_is_used_again_without_page_faults():
 
     faults()
     assert faults() < 1000
+
+
+@pytest.mark.parametrize(("words", "warned"), [(["--steps=3"], True), (["--steps=4"], False)])
+def test_a_run_that_never_reaches_the_actions_says_so(dataset, tmp_path, capsys, words, warned):
+    assert trainer.main([*SMALL, f"--dataset.root={dataset}", f"--output_dir={tmp_path}", *words]) == 0
+    assert ("no action is learned" in capsys.readouterr().err) is warned
+
+
+def test_evaluation_runs_on_validation_scenes_and_counts_errors_apart(tmp_path, monkeypatch):
+    asked = {}
+
+    def evaluate(path, conditions, episodes, **options):
+        asked.update(options, path=path, conditions=conditions)
+        outcomes = ["success", "failure", "error", "success"]
+        return [EpisodeRecord(conditions[0], seed, outcome, message="m") for seed, outcome in enumerate(outcomes)]
+
+    monkeypatch.setattr(rollout, "evaluate", evaluate)
+    config = options.TrainConfig(eval_condition="lights", eval_episodes=4, env=EnvOptions(categories=("can",)))
+    numbers = trainer.evaluate(tmp_path, 7, config)
+    assert numbers == {"success": pytest.approx(2 / 3), "episodes": 3, "errors": 1}
+    assert (asked["split"], asked["conditions"], asked["env_options"].categories) == ("val", ("lights",), ("can",))
+    monkeypatch.setattr(rollout, "evaluate", lambda *a, **k: [EpisodeRecord("lights", 0, "error", message="no GL")])
+    with pytest.raises(PosaError, match="all 1 evaluation episodes at step 7 ended in an error: no GL"):
+        trainer.evaluate(tmp_path, 7, config)
 
 
 def test_the_table_shows_first_middle_and_last(run):

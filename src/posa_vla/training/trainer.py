@@ -3,6 +3,7 @@
 Several processes: ``torchrun --nproc_per_node=N -m posa_vla.cli train …``.
 """
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,9 @@ def main(argv: list[str]) -> int:
         return 0
     config, policy_config, checkpoint = parse(argv)
     accelerator = start(config, policy_config)
+    main_process = accelerator.is_main_process
+    if main_process and config.steps <= (policy_config.anchor_steps or 0):
+        print(f"warning: {_anchors_only(config.steps, policy_config)}", file=sys.stderr)
     trainer = build(config, policy_config, accelerator)
     if checkpoint is not None:
         trainer.restore(checkpoint)
@@ -56,12 +60,21 @@ def main(argv: list[str]) -> int:
         outcome = trainer.run()
     except OSError as error:  # checkpoints speak for themselves: this is the log, or the frame cache
         raise PosaError(f"the run stopped because of {error}: its checkpoints are intact, use --resume=true") from error
-    if accelerator.is_main_process:
+    if main_process:
         print(summary(read_log(config.folder / LOG_FILE)))
         state = f"stopped by signal {outcome.received}" if outcome.received else "done"
         print(f"{state} at step {outcome.step} after {outcome.seconds:.0f} s: {trainer.checkpoints.root / 'last'}")
+        if not outcome.received and config.steps > (policy_config.anchor_steps or 0) >= outcome.step:
+            print(f"warning: {_anchors_only(outcome.step, policy_config)}", file=sys.stderr)
     accelerator.end_training()
     return exit_status(outcome.received)
+
+
+def _anchors_only(steps: int, policy: PosaVLAConfig) -> str:
+    return (
+        f"{steps} steps end inside the first stage (--policy.anchor_steps={policy.anchor_steps}), which trains the "
+        "anchors alone: no action is learned"
+    )
 
 
 def print_help() -> None:
