@@ -80,6 +80,14 @@ def test_episodes_of_another_evaluation_are_never_mixed_in(evaluation, changes, 
     assert (evaluation.folder / "episodes.jsonl").read_bytes() == before
 
 
+def test_a_folder_without_episodes_may_change_its_mind(evaluation, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "run_episodes", lambda *_: (_ for _ in ()).throw(PosaError("misfit")))
+    for split in ("val", "eval"):
+        with pytest.raises(PosaError, match="misfit"):
+            command.run(config_for(evaluation, output=tmp_path, split=split), "posa-vla eval", fake_setup())
+    assert json.loads((tmp_path / "evaluation.json").read_text())["split"] == "eval"
+
+
 def test_changed_weights_are_another_evaluation(evaluation, tmp_path):
     changed = tmp_path / "pretrained_model"
     changed.mkdir()

@@ -7,8 +7,9 @@ from policy_folders import act_config, posa_config, save_policy
 
 from posa_vla.cli import main
 from posa_vla.errors import PosaError
+from posa_vla.evaluation.episode import expert_motion
 from posa_vla.evaluation.records import ERROR, EnvOptions, Job
-from posa_vla.evaluation.rollout import Setup, Worker, evaluate, make_jobs
+from posa_vla.evaluation.rollout import Setup, Worker, evaluate, make_expert, make_jobs, make_tabletop
 from posa_vla.evaluation.runner import PolicySource
 
 SHORT = EnvOptions(image_size=64, episode_length=12)
@@ -20,7 +21,13 @@ def posa_folder(tmp_path_factory):
 
 
 def test_the_command_end_to_end(posa_folder, tmp_path, capfd):
-    flags = ["--conditions=basic:2,lights:1", "--videos_per_condition=1", "--episode_length=12", "--policy.device=cpu"]
+    flags = [
+        "--conditions=basic:2,lights:1",
+        "--videos_per_condition=1",
+        "--episode_length=12",
+        "--policy.device=cpu",
+        "--workers=1",
+    ]
     assert main(["eval", f"--policy.path={posa_folder}", f"--output={tmp_path / 'out'}", *flags]) == 0
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert [record["message"] for record in results["records"]] == [None] * 3
@@ -32,7 +39,17 @@ def test_the_command_end_to_end(posa_folder, tmp_path, capfd):
     assert "success of 2" in capfd.readouterr().out
 
 
-def test_an_episode_alone_equals_the_same_among_others_and_the_expert_solves_it(posa_folder):
+def test_the_expert_solves_a_scene_unseen_and_leaves_the_eyes_open():
+    env = make_tabletop("basic", "eval", EnvOptions(image_size=64))
+    motion = expert_motion(env, make_expert, seed=3)
+    assert motion.steps < 100
+    assert 0.2 < motion.path_length < 2
+    observation, _ = env.reset(seed=3)
+    assert min(image.std() for image in observation["pixels"].values()) > 10
+    env.close()
+
+
+def test_an_episode_alone_equals_the_same_among_others(posa_folder):
     setup = Setup(PolicySource(posa_folder, "cpu"), env=SHORT)
     worker = Worker(setup)
     among = [worker(job) for job in make_jobs(["basic"], 3, seed=20)]
@@ -63,3 +80,14 @@ def test_misfits_are_refused(posa_folder, tmp_path):
     other = save_policy(tmp_path / "nine", act_config(), state=9)
     assert "of shape (9,), the environment gives (8,)" in first_answer(other, image_size=64)
     assert "choose one of" in first_answer(posa_folder, image_size=64, categories=("spoon",))
+
+
+def test_a_refused_command_leaves_nothing_in_the_way(posa_folder, tmp_path, capsys):
+    command = ["eval", f"--policy.path={posa_folder}", f"--output={tmp_path / 'out'}"]
+    assert main([*command, "--image_size=96"]) == 2
+    assert "expected --image_size=64" in capsys.readouterr().err
+    assert main([*command, "--conditions=dark"]) == 2
+    assert "background, basic, distractors, lights, objects" in capsys.readouterr().err
+    assert main(["eval"]) == 2
+    assert "--help" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import draccus
+from draccus.utils import DecodingError
 from tqdm import tqdm
 
 from posa_vla.errors import PosaError
@@ -105,7 +106,10 @@ class EvalConfig:
 
 
 def main(argv: list[str]) -> int:
-    config = draccus.parse(config_class=EvalConfig, args=argv)
+    try:
+        config = draccus.parse(config_class=EvalConfig, args=argv)
+    except DecodingError as error:
+        raise PosaError(f"{error}: posa-vla eval --help lists the options") from error
     results = run(config, "posa-vla eval " + shlex.join(argv))
     print(brief(results))
     print(f"report: {config.output / REPORT}")
@@ -117,7 +121,12 @@ def run(config: EvalConfig, command: str, setup: Setup | None = None) -> dict[st
     _check_numbers(config)
     episodes = episodes_by_condition(config)
     setup = setup or _setup(config)
-    config.output.mkdir(parents=True, exist_ok=True)
+    try:
+        config.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PosaError(
+            f"cannot make the folder {config.output} ({error.strerror}): choose another --output"
+        ) from error
     header = _header(config, setup)
     _same_evaluation(config.output / HEADER, header)
     means = mean_anchors(config.dataset.root) if config.dataset.root else None
@@ -218,8 +227,13 @@ def _check_numbers(config: EvalConfig) -> None:
 
 def _setup(config: EvalConfig) -> Setup:
     path = policy_folder(config.policy.path)
+    side = image_size(path)
+    if side and config.image_size not in (None, side):
+        raise PosaError(
+            f"expected --image_size={side}, the checkpoint's, found {config.image_size}: leave the option out"
+        )
     options = EnvOptions(
-        image_size=config.image_size or image_size(path) or EnvOptions.image_size,
+        image_size=config.image_size or side or EnvOptions.image_size,
         categories=names(config.categories),
         colours=names(config.colours),
         num_distractors=config.num_distractors,
@@ -255,11 +269,11 @@ def _fingerprint(path: Path) -> str:
 
 def _same_evaluation(path: Path, header: dict[str, Any]) -> None:
     """Refuse to mix episodes of two evaluations in one folder."""
-    if not path.exists():
-        if (path.parent / EPISODES).exists():
-            raise PosaError(f"{path.parent} holds episodes but no {HEADER} to tell whose: choose another --output")
+    if not (path.parent / EPISODES).exists():  # nothing to mix with, whatever a refused attempt left
         write_atomically(path, json.dumps(header, indent=1))
         return
+    if not path.exists():
+        raise PosaError(f"{path.parent} holds episodes but no {HEADER} to tell whose: choose another --output")
     try:
         before = json.loads(path.read_text())
     except ValueError as error:

@@ -17,7 +17,7 @@ REACHED = 0.06
 
 WRONG_OBJECT = "lifted another object"
 NOT_HELD = "lifted the target, did not hold it"
-LOST = "grasped the target, lost it before 10 cm"
+LOST = "raised the target a little, lost it before 10 cm"
 MISSED = "reached the target, no grasp"
 ELSEWHERE = "went to another object"
 NOWHERE = "reached no object"

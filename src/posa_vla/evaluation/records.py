@@ -120,10 +120,14 @@ def from_json(data: dict[str, Any]) -> EpisodeRecord:
 
 def append_record(path: Path, record: EpisodeRecord) -> None:
     """One complete line, on disk before this returns."""
-    with open(path, "a") as file:
-        file.write(json.dumps(to_json(record), allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    line = json.dumps(to_json(record), allow_nan=False) + "\n"
+    try:
+        with open(path, "a") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def read_records(path: Path) -> dict[tuple[str, int], EpisodeRecord]:
@@ -161,5 +165,9 @@ def write_atomically(path: Path, text: str) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise PosaError(f"cannot write {path} ({error.strerror}): free space or choose another --output") from error
+        raise _cannot_write(path, error) from error
     os.replace(partial, path)
+
+
+def _cannot_write(path: Path, error: OSError) -> PosaError:
+    return PosaError(f"cannot write {path} ({error.strerror}): free space or choose another --output")

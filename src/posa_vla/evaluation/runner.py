@@ -13,7 +13,6 @@ from lerobot.configs.policies import PreTrainedConfig
 from lerobot.envs.utils import preprocess_observation
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
-from lerobot.utils.device_utils import auto_select_torch_device
 from lerobot.utils.import_utils import register_third_party_plugins
 
 from posa_vla.errors import PosaError
@@ -148,7 +147,7 @@ class PolicyRunner:
 def _configure(path: Path, source: PolicySource) -> PreTrainedConfig:
     config = PreTrainedConfig.from_pretrained(path)
     config.pretrained_path = path
-    config.device = source.device or str(auto_select_torch_device())
+    config.device = source.device or _accelerator()
     if source.n_action_steps is None:
         return config
     if not hasattr(config, "n_action_steps"):
@@ -160,6 +159,11 @@ def _configure(path: Path, source: PolicySource) -> PreTrainedConfig:
         )
     config.n_action_steps = source.n_action_steps
     return config
+
+
+def _accelerator() -> str:
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if found is None else found.type
 
 
 def _device_override(path: Path, device: str) -> dict[str, Any]:
