@@ -124,12 +124,14 @@ def test_a_time_budget_stops_with_a_checkpoint(tmp_path):
     assert Checkpoints(tmp_path / "checkpoints").steps() == [outcome.step]
 
 
-def test_another_number_of_processes_is_refused(tmp_path):
+@pytest.mark.parametrize(("name", "other"), [("processes", 4), ("precision", "bf16"), ("dataset", "another")])
+def test_surroundings_that_change_the_result_are_refused(tmp_path, name, other):
     run(tmp_path, steps=2)
-    state = tmp_path / "checkpoints/000002/training_state/state.json"
-    state.write_text(state.read_text().replace('"processes": 1', '"processes": 4'))
-    with pytest.raises(PosaError, match="trained by 4 processes, found 1"):
-        make_trainer(tmp_path).restore(state.parent.parent)
+    path = tmp_path / "checkpoints/000002/training_state/state.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps(state | {name: other}))
+    with pytest.raises(PosaError, match=f"trained with {name}={other}, found"):
+        make_trainer(tmp_path).restore(path.parent.parent)
 
 
 def test_weights_of_another_policy_are_refused(tmp_path):

@@ -61,6 +61,7 @@ class Trainer:
         source: batches by step.
         accelerator: of accelerate; one process or many.
         evaluate: (pretrained_model folder, step) → numbers for the log; called every `eval_freq` steps.
+        dataset: fingerprint of the data, so that a resumed run does not go on with other data unnoticed.
     """
 
     def __init__(
@@ -71,9 +72,15 @@ class Trainer:
         source: Source,
         accelerator: Accelerator,
         evaluate: Callable[[Path, int], Mapping[str, float]] | None = None,
+        dataset: str = "",
     ):
         self.config, self.policy, self.processors = config, policy, processors
         self.source, self.accelerator, self.evaluate = source, accelerator, evaluate
+        self.surroundings = {
+            "processes": accelerator.num_processes,
+            "precision": str(accelerator.mixed_precision),
+            "dataset": dataset,
+        }
         self.adamw = policy.config.get_optimizer_preset()
         scheduler = policy.config.get_scheduler_preset()
         self.warmup = scheduler.num_warmup_steps if scheduler else 0
@@ -212,7 +219,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "done_at_warmup": self.done_at_warmup,
-            "processes": self.accelerator.num_processes,
+            **self.surroundings,
             "train": encode(self.config),
         }
 
@@ -220,11 +227,12 @@ class Trainer:
         """Continue from a checkpoint. Generators need no state: every step seeds its own (`seed_step`)."""
         training = folder / TRAINING_STATE
         state = read_json(training / STATE)
-        if state["processes"] != self.accelerator.num_processes:
-            raise PosaError(
-                f"the checkpoint {folder} was trained by {state['processes']} processes, found "
-                f"{self.accelerator.num_processes}: resume with the same number, since each has its own data"
-            )
+        for name, here in self.surroundings.items():
+            if state[name] != here:
+                raise PosaError(
+                    f"the checkpoint {folder} was trained with {name}={state[name]}, found {here}: each decides what "
+                    "the next step computes, so resume with the same, or start anew in another --output_dir"
+                )
         _load_weights(self.policy, read_tensors(training / WEIGHTS), training / WEIGHTS)
         optimiser.load_optimizer_tensors(self.policy, self.optimizer, read_tensors(training / OPTIMIZER))
         self.ema.load(read_tensors(folder / PRETRAINED_MODEL / "model.safetensors"))

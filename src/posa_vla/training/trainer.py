@@ -127,7 +127,8 @@ def build(config: TrainConfig, policy_config: PosaVLAConfig, accelerator: Accele
         sampler=config.sampler,
         resident=config.resident,
     )
-    return Trainer(config, policy, processors, source, accelerator, partial(evaluate, config=config))
+    evaluation = partial(evaluate, config=config)
+    return Trainer(config, policy, processors, source, accelerator, evaluation, cache.fingerprint)
 
 
 def open_cache(config: TrainConfig, accelerator: Accelerator) -> FrameCache:
