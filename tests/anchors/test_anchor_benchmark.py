@@ -1,0 +1,32 @@
+"""posa-vla bench anchors: the table, the speed bars, and that timing a command leaves nothing behind."""
+
+import os
+
+import pytest
+from toy_dataset import make_dataset
+
+from posa_vla.anchors.benchmark import geometry_rate, label_time, main
+from posa_vla.errors import PosaError
+
+
+def test_the_table_has_a_line_for_each_measure(capsys):
+    assert main(["--projections=20", "--states=2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert [line.split()[0] for line in lines] == ["measure", "projection", "geometry,", "marker", "marker"]
+
+
+def test_geometry_reaches_50000_frames_per_second():
+    assert max(geometry_rate(seconds=0.2) for _ in range(3)) > 50_000  # the best: the machine may be busy
+
+
+def test_timing_the_command_leaves_nothing_behind(tmp_path):
+    root = make_dataset(tmp_path / "toy", labelled=False)
+    frames, seconds = label_time(root, "tabletop")
+    assert frames == 54 and seconds > 0
+    assert os.listdir(tmp_path) == ["toy"]
+
+
+def test_a_command_that_fails_says_its_own_sentence(tmp_path):
+    with pytest.raises(PosaError, match="is no LeRobotDataset"):
+        label_time(tmp_path, "tabletop")
