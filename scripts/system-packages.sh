@@ -3,7 +3,7 @@
 # Installs what is missing when run as root; otherwise says what is missing.
 set -euo pipefail
 
-packages=(libegl1 libgl1 libgl1-mesa-dri libgles2 libosmesa6 ffmpeg chromium)
+packages=(libegl1 libgl1 libgl1-mesa-dri libgles2 libosmesa6 ffmpeg chromium chromium-driver)
 
 command -v dpkg-query >/dev/null || { echo "not a Debian system: please see that you have ${packages[*]}" >&2; exit 0; }
 

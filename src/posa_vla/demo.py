@@ -15,8 +15,9 @@ from pathlib import Path
 import draccus
 
 from posa_vla.errors import PosaError
+from posa_vla.sim.conditions import CONDITIONS
 
-CATEGORIES = "can,milk,cube,bread"
+CATEGORIES = "cube,bottle,cereal,lemon"
 COLOURS = "red,green,blue,yellow"
 STAGES_FILE = "stages.json"
 
@@ -71,13 +72,16 @@ def stages(config: DemoConfig) -> list[Stage]:
     record = (f"--output={demonstrations}", f"--episodes={size.demonstrations}", f"--seed={config.seed}", *objects)
     label = (f"--dataset.root={demonstrations}", "--rig=tabletop", f"--output={labelled}")
     training = (f"--dataset.root={labelled}", f"--cache={cache}", f"--output_dir={train}", f"--seed={config.seed}")
+    conditions = ",".join(
+        f"{name}:{size.basic_episodes if name == 'basic' else size.other_episodes}" for name in CONDITIONS
+    )
     evaluate = (f"--policy.path={policy}", f"--dataset.root={labelled}", *objects)
     return [
         Stage("record", record, demonstrations),
         Stage("label", label, labelled),
         Stage("cache", (f"--dataset.root={labelled}", f"--output={cache}"), cache),
         Stage("train", (*training, "--policy.preset=tiny", *size.train), train, resume=("--resume=true",)),
-        Stage("eval", (*evaluate, f"--episodes={size.basic_episodes}", f"--output={root / 'report'}"), root / "report"),
+        Stage("eval", (*evaluate, f"--conditions={conditions}", f"--output={root / 'report'}"), root / "report"),
     ]
 
 

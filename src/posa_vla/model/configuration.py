@@ -30,7 +30,7 @@ class NetworkConfig:
         vision_width: channels of the `tiny` image encoder.
         vision_blocks: residual blocks of the `tiny` image encoder at patch resolution (stride 8).
         text_width: channels of the `tiny` text encoder.
-        max_text_length: tokens an instruction is padded or cut to.
+        max_text_length: tokens an instruction is padded to; longer ones are refused.
         end_prompt: text whose embedding asks for the end anchor (paper: "gripper").
         num_cameras: cameras, in the contract's order.
         state_dim: size of the robot state.

@@ -104,16 +104,15 @@ def _load(kind: str, model_class: Any, name: str) -> nn.Module:
 class ClipTextEncoder(nn.Module):
     """CLIP's text tower: tokens (B, L) → pooled embedding (B, 512 for CLIP-B)."""
 
-    def __init__(self, config: NetworkConfig):
+    def __init__(self, config: NetworkConfig, load_weights: bool):
         super().__init__()
         from transformers import CLIPTextConfig, CLIPTextModel
 
-        if config.pretrained:
+        if load_weights:
             self.tower = _load("CLIP text", CLIPTextModel, config.clip_model)
-        else:  # the byte tokenizer stands in for CLIP's, whose files would be a download
-            self.tower = CLIPTextModel(
-                CLIPTextConfig(eos_token_id=BYTE_EOS, bos_token_id=BYTE_PAD, pad_token_id=BYTE_PAD)
-            )
+        else:
+            of_bytes = {"eos_token_id": BYTE_EOS, "bos_token_id": BYTE_PAD, "pad_token_id": BYTE_PAD}
+            self.tower = CLIPTextModel(CLIPTextConfig(**(of_bytes if config.tokenizer == "bytes" else {})))
         self.width = int(self.tower.config.hidden_size)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -123,11 +122,11 @@ class ClipTextEncoder(nn.Module):
 class ClipVisionEncoder(nn.Module):
     """CLIP's image tower: (N, 3, S, S) in [0, 1] → patches of the last hidden state (N, Hp·Wp, 768)."""
 
-    def __init__(self, config: NetworkConfig):
+    def __init__(self, config: NetworkConfig, load_weights: bool):
         super().__init__()
         from transformers import CLIPVisionConfig, CLIPVisionModel
 
-        if config.pretrained:
+        if load_weights:
             self.tower = _load("CLIP image", CLIPVisionModel, config.clip_model)
         else:
             sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
@@ -145,11 +144,11 @@ class ClipVisionEncoder(nn.Module):
 class DinoVisionEncoder(nn.Module):
     """DINOv2's patches: (N, 3, S, S) in [0, 1] → (N, Hp·Wp, 768); S is rounded down to a multiple of 14."""
 
-    def __init__(self, config: NetworkConfig):
+    def __init__(self, config: NetworkConfig, load_weights: bool):
         super().__init__()
         from transformers import Dinov2Config, Dinov2Model
 
-        if config.pretrained:
+        if load_weights:
             self.tower = _load("DINOv2", Dinov2Model, config.dino_model)
         else:
             self.tower = Dinov2Model(Dinov2Config(patch_size=14, image_size=518))

@@ -63,19 +63,27 @@ class Sight:
 
 
 class PosaNetwork(nn.Module):
-    """Args: config; end_tokens (L,) int64: the end prompt ("gripper") in the tokenizer that instructions use."""
+    """The network.
+
+    Args:
+        config: sizes and switches.
+        end_tokens: (L,) int64, the end prompt ("gripper") in the tokenizer that instructions use.
+        load_weights: read pretrained encoders, if the config asks for them; False builds CLIP-B/16's and
+            DINOv2-B/14's architecture without any file, for a checkpoint that brings the weights itself.
+    """
 
     end_tokens: Tensor
 
-    def __init__(self, config: NetworkConfig, end_tokens: Tensor):
+    def __init__(self, config: NetworkConfig, end_tokens: Tensor, load_weights: bool = True):
         super().__init__()
         config.validate()
+        load = load_weights and config.pretrained
         self.config = config
         self.register_buffer("end_tokens", end_tokens.view(1, -1))
         tiny = config.encoder == "tiny"
-        self.text_encoder = encoders.TinyTextEncoder(config) if tiny else encoders.ClipTextEncoder(config)
-        self.vision_encoder = encoders.TinyVisionEncoder(config) if tiny else encoders.ClipVisionEncoder(config)
-        self.dense_encoder = encoders.DinoVisionEncoder(config) if config.dense_encoder == "dinov2" else None
+        self.text_encoder = encoders.TinyTextEncoder(config) if tiny else encoders.ClipTextEncoder(config, load)
+        self.vision_encoder = encoders.TinyVisionEncoder(config) if tiny else encoders.ClipVisionEncoder(config, load)
+        self.dense_encoder = encoders.DinoVisionEncoder(config, load) if config.dense_encoder == "dinov2" else None
         Dt, Dv, D = self.text_encoder.width, self.vision_encoder.width, config.width
         dense_width = self.dense_encoder.width if self.dense_encoder else Dv
         self.anchor_names = ("task", "end") if config.end_anchor else ("task",)

@@ -68,9 +68,10 @@ class PosaVLAPolicy(PreTrainedPolicy):
         self.anchor_rows: list[int] | None = None
         if config.uses_anchors:
             _check_run(config)
+        fresh = end_tokens is None  # a checkpoint brings its tokens, and its encoders' weights
         if end_tokens is None:
             end_tokens = InstructionTokenizerStep(config.tokenizer, config.max_text_length).ids(config.end_prompt)
-        self.network = PosaNetwork(config.network(), end_tokens)
+        self.network = PosaNetwork(config.network(), end_tokens, load_weights=fresh)
         if config.encoder_lr_scale == 0:
             for module in self.network.encoder_modules():
                 module.requires_grad_(False)
