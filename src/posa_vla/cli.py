@@ -4,6 +4,8 @@ import importlib
 import os
 import sys
 
+from draccus.utils import DecodingError
+
 from posa_vla.errors import PosaError
 
 COMMANDS = {
@@ -34,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("MUJOCO_GL", "egl")  # must be set before mujoco is imported
     try:
         return importlib.import_module(COMMANDS[command][0]).main(arguments) or 0
-    except PosaError as error:
+    except (PosaError, DecodingError) as error:  # the latter: a flag of the wrong type
         print(f"posa-vla {command}: {error}", file=sys.stderr)
         return 2
 

@@ -4,7 +4,8 @@ Datasets are LeRobotDataset v3; ``C`` cameras, ``A`` action dimensions, ``S`` st
 one order everywhere: the order of the rig, which is the order of `ANCHORS`' feature names.
 """
 
-from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
+# LeRobot's own keys, spelled out: importing its constants would import torch. A test holds them equal.
+OBS_IMAGES, OBS_STATE, ACTION = "observation.images", "observation.state", "action"
 
 HEAD, WRIST = "head", "wrist"
 CAMERAS = (HEAD, WRIST)

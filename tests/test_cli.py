@@ -1,0 +1,44 @@
+"""The command line: help, unknown names, wrong types; and the contract's agreement with LeRobot."""
+
+import pytest
+from lerobot.utils import constants
+
+from posa_vla import contract
+from posa_vla.cli import COMMANDS, main
+from posa_vla.demo import DemoConfig, stages
+
+
+def test_help_names_every_command(capsys):
+    assert main(["--help"]) == 0
+    assert all(command in capsys.readouterr().out for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["labell"], "choose one of record, label"),
+        (["bench", "speed"], "choose one of anchors, cache, model, sim"),
+        (["record", "--output=unused", "--episodes=many"], "many"),
+        (["eval", "--policy.path=nowhere", "--output=unused"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_2(argv, expected, capsys):
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert expected in error and "Traceback" not in error
+
+
+def test_the_demo_runs_every_stage_on_one_object_set_and_never_trains_on_eval(tmp_path):
+    plan = {stage.name: stage.arguments for stage in stages(DemoConfig(output=tmp_path))}
+    assert list(plan) == ["record", "label", "cache", "train", "eval"]
+    objects = [argument for argument in plan["record"] if argument.startswith(("--categories", "--colours"))]
+    assert set(objects) <= set(plan["eval"]) and len(objects) == 2
+    assert not any("split" in argument for arguments in plan.values() for argument in arguments)
+
+
+def test_the_contract_uses_lerobots_keys():
+    assert constants.ACTION == contract.ACTION
+    assert constants.OBS_STATE == contract.STATE
+    assert contract.image_key("head") == f"{constants.OBS_IMAGES}.head"
+    assert constants.OBS_LANGUAGE_TOKENS == contract.LANGUAGE_TOKENS
+    assert constants.OBS_LANGUAGE_ATTENTION_MASK == contract.LANGUAGE_MASK
