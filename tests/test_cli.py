@@ -10,7 +10,8 @@ from posa_vla.demo import DemoConfig, stages
 
 def test_help_names_every_command(capsys):
     assert main(["--help"]) == 0
-    assert all(command in capsys.readouterr().out for command in COMMANDS)
+    printed = capsys.readouterr().out
+    assert all(command in printed for command in COMMANDS)
 
 
 @pytest.mark.parametrize(
