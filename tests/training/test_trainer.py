@@ -241,11 +241,12 @@ def test_the_table_shows_first_middle_and_last(run):
 def test_two_processes_train_one_policy(dataset, tmp_path):
     """torchrun; the same weights in both processes, and a resume that continues them."""
     words = [*SMALL, f"--dataset.root={dataset}", f"--output_dir={tmp_path / 'out'}", "--save_freq=4"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "posa_vla.cli", "train"]
-    done = subprocess.run([*launch, *words], capture_output=True, text=True, env=os.environ, check=False)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    launch += ["-m", "posa_vla.cli", "train"]
+    done = subprocess.run([*launch, *words], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "2 process(es) on cpu," in done.stdout
     folder = cut_back(tmp_path / "out", tmp_path / "resumed", 4)
     again = [*launch, "--resume=true", f"--output_dir={folder}"]
-    subprocess.run(again, capture_output=True, env=os.environ, check=True)
+    subprocess.run(again, capture_output=True, check=True, timeout=300)
     assert contents(folder, 6) == contents(tmp_path / "out", 6)

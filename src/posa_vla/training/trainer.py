@@ -1,6 +1,6 @@
 """``posa-vla train``: dataset in, checkpoints out.
 
-Several processes: ``torchrun --nproc_per_node=N -m posa_vla.cli train …``.
+Several processes: ``torchrun --standalone --nproc_per_node=N -m posa_vla.cli train …``.
 """
 
 import sys
