@@ -190,3 +190,15 @@ def test_gpu_batches_equal_cpu_batches(cache, resident):
     on_cpu = BatchSource(cache, 8, 4).batch(3)
     assert on_gpu["observation.images.head"].is_cuda
     assert equal({k: v if isinstance(v, list) else v.cpu() for k, v in on_gpu.items()}, on_cpu)
+
+
+def test_frames_after_the_last_interaction_can_be_shown_less_often():
+    steps = np.array([3, 2, 1, 0, -1, -1, -1, -1, -1, -1])
+    for sampler in ("uniform", "task_balanced"):
+        drawn = EpochSampler(
+            np.arange(10), np.zeros(10, int), 2, seed=0, sampler=sampler, group=2, spare=steps < 0, spare_share=0.5
+        )
+        assert drawn.epoch_length in (7, 8)  # 4 before it and half of 6 after it, filled to whole groups
+        epochs = [drawn._order(epoch) for epoch in range(8)]
+        assert all(set(range(4)) <= set(order.tolist()) for order in epochs)
+        assert set(np.concatenate(epochs).tolist()) == set(range(10))  # another share each time

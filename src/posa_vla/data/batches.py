@@ -42,6 +42,8 @@ class BatchSource:
         split: "train", "val" or "all" episodes.
         val_fraction: share of the episodes held out for "val".
         exclude_episodes: episodes never drawn, whatever the split.
+        after_interaction: share of the frames after an episode's last interaction that each epoch shows. They
+            have no task anchor and little to learn (lift and hold), yet may be half of a dataset.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class BatchSource:
         split: str = "train",
         val_fraction: float = 0.0,
         exclude_episodes: Collection[int] = (),
+        after_interaction: float = 1.0,
     ):
         if chunk_size < 1:
             raise PosaError(f"chunk_size must be at least 1, found {chunk_size}")
@@ -68,7 +71,10 @@ class BatchSource:
         bounds = cache.episode_bounds
         rows = np.concatenate([np.arange(*bounds[episode]) for episode in self.episodes] or [np.arange(0)])
         goals = cache.task_ids[cache.columns[contract.TASK_INDEX][rows]]
-        self.sampler = EpochSampler(rows, goals, batch_size, seed, rank, world_size, sampler, group)
+        spare = _after_interaction(cache, rows) if after_interaction < 1.0 else None
+        self.sampler = EpochSampler(
+            rows, goals, batch_size, seed, rank, world_size, sampler, group, spare, after_interaction
+        )
         self._episode_end = np.repeat(bounds[:, 1], np.diff(bounds)[:, 0])  # (N,)
         self._images = {name: self._frames(name, resident) for name in self._camera_names(cameras)}
         self._columns = {
@@ -146,6 +152,16 @@ def _read_only_tensor(array: np.ndarray) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")
         return torch.from_numpy(array)
+
+
+def _after_interaction(cache: FrameCache, rows: np.ndarray) -> np.ndarray:
+    """(N,) bool: no interaction lies ahead of the row."""
+    if contract.STEPS_TO_INTERACTION not in cache.columns:
+        raise PosaError(
+            f"{cache.root}: after_interaction below 1 needs the column {contract.STEPS_TO_INTERACTION!r}: label the "
+            "dataset with posa-vla label, or leave the option at 1"
+        )
+    return cache.columns[contract.STEPS_TO_INTERACTION][rows].reshape(-1) < 0
 
 
 def _choose_episodes(cache: FrameCache, split: str, val_fraction: float, exclude: Collection[int]) -> np.ndarray:

@@ -26,6 +26,8 @@ class EpochSampler:
         batch_size: samples per rank and step.
         sampler: one of `SAMPLERS`.
         group: samples of one goal that stay together under `task_balanced`.
+        spare: (N,) bool, rows of which each epoch shows only `spare_share`, others every time; None: no row.
+        spare_share: in [0, 1].
     """
 
     def __init__(
@@ -38,6 +40,8 @@ class EpochSampler:
         world_size: int = 1,
         sampler: str = "uniform",
         group: int = 4,
+        spare: np.ndarray | None = None,
+        spare_share: float = 1.0,
     ):
         if sampler not in SAMPLERS:
             raise unknown_name("sampler", sampler, SAMPLERS)
@@ -52,8 +56,12 @@ class EpochSampler:
         if len(rows) == 0:
             raise PosaError("no frames to draw from: every episode is excluded")
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        if not 0.0 <= spare_share <= 1.0:
+            raise PosaError(f"spare_share must lie in [0, 1], found {spare_share}")
         self.rows = rows
-        self.members = [rows[goals == goal] for goal in np.unique(goals)]
+        self.spare = np.zeros(len(rows), bool) if spare is None else spare
+        self.spare_share = spare_share
+        self.goals = [goals == goal for goal in np.unique(goals)]
         self.group = group
         self._make: Callable[[np.random.Generator], np.ndarray] = (
             self._uniform if sampler == "uniform" else self._balanced
@@ -83,15 +91,21 @@ class EpochSampler:
         return self._latest[1]
 
     def _uniform(self, rng: np.random.Generator) -> np.ndarray:
-        return rng.permutation(self.rows)
+        return self._shuffled(np.ones(len(self.rows), bool), rng)
 
     def _balanced(self, rng: np.random.Generator) -> np.ndarray:
         groups = []
-        for members in self.members:
-            shuffled = rng.permutation(members)
+        for goal in self.goals:
+            shuffled = self._shuffled(goal, rng)
             missing = -len(shuffled) % self.group
             groups.append(np.concatenate([shuffled, np.resize(shuffled, missing)]).reshape(-1, self.group))
         return rng.permutation(np.concatenate(groups), axis=0).reshape(-1)
+
+    def _shuffled(self, among: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The rows of a mask in random order, with this epoch's share of the spare ones; never none at all."""
+        kept, spare = self.rows[among & ~self.spare], self.rows[among & self.spare]
+        count = max(round(self.spare_share * len(spare)), 0 if len(kept) else 1)
+        return rng.permutation(np.concatenate([kept, rng.permutation(spare)[:count]]))
 
 
 def split_episodes(num_episodes: int, val_fraction: float) -> tuple[np.ndarray, np.ndarray]:

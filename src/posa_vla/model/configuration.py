@@ -70,7 +70,7 @@ class NetworkConfig:
     pretrained: bool = True
     image_size: int = 224
     vision_width: int = 96
-    vision_blocks: int = 2
+    vision_blocks: int = 4
     text_width: int = 64
     max_text_length: int = 77
     end_prompt: str = "gripper"

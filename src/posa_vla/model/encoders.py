@@ -54,17 +54,23 @@ class TinyTextEncoder(nn.Module):
         return self.project((weights * x).sum(1))  # (B, D)
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with GroupNorm in front of each, added to the input; (N, D, Hp, Wp) → same."""
+class Bottleneck(nn.Module):
+    """Norm, 1x1 down to half, 3x3, 1x1 up, added to the input; (N, D, Hp, Wp) → same. On a CPU core four of
+    these cost less than one block of two full 3x3 convolutions, and see twice as far."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for _ in range(2))
-        self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.norm = nn.GroupNorm(8, width)
+        self.layers = nn.Sequential(
+            nn.Conv2d(width, width // 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(width // 2, width // 2, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width // 2, width, 1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.convolutions[0](F.relu(self.norms[0](x)))
-        return x + self.convolutions[1](F.relu(self.norms[1](y)))
+        return x + self.layers(self.norm(x))
 
 
 class TinyVisionEncoder(nn.Module):
@@ -82,7 +88,7 @@ class TinyVisionEncoder(nn.Module):
             nn.Conv2d(D // 2, D, 3, stride=2, padding=1),
         )
         self.position = nn.Parameter(0.02 * torch.randn(1, D, side, side))
-        self.blocks = nn.Sequential(*[ResidualBlock(D) for _ in range(config.vision_blocks)])
+        self.blocks = nn.Sequential(*[Bottleneck(D) for _ in range(config.vision_blocks)])
         self.norm = nn.LayerNorm(D)
 
     def forward(self, images: Tensor) -> Tensor:

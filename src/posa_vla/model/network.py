@@ -226,6 +226,7 @@ class PosaNetwork(nn.Module):
         if self.config.task_labels == "event_frames":
             steps = batch.steps_to_interaction
             assert steps is not None, "event_frames needs steps_to_interaction"
+            steps = steps.view(-1, 1)  # LeRobot gives one number per sample as (B,)
             far = (steps < 0) | (steps > self.config.event_window)  # (B, 1)
             anchors = anchors.clone()
             anchors[:, :, TASK_ANCHOR, 3] = torch.where(far, -1.0, anchors[:, :, TASK_ANCHOR, 3])

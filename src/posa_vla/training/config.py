@@ -49,6 +49,8 @@ class TrainConfig:
         env: the environment they run in: --env.categories=[can,milk], --env.colours=[red], and so on.
         max_minutes: stop after this much training time, with the cosine stretched to end there (it then
             follows the clock, so that two such runs are not byte-identical); 0 = no limit.
+        after_interaction: share of the frames after the last interaction (lift and hold) that an epoch shows
+            (paper: 1; tiny: 0.3).
         sampler: `uniform` over frames, or `task_balanced`: tasks equally often, with same-task pairs.
         resident: keep all frames in the device's memory: faster on a GPU that has room for them.
         ema_decay: decay of the averaged weights that are saved as the policy; 0 = save the raw ones.
@@ -74,6 +76,7 @@ class TrainConfig:
     eval_workers: int = 2
     env: EnvOptions = field(default_factory=EnvOptions)
     max_minutes: float = 0.0
+    after_interaction: float | None = None
     sampler: str = "uniform"
     resident: bool = False
     ema_decay: float = 0.999
@@ -100,6 +103,7 @@ class Recipe:
 
     steps: int
     batch_size: int
+    after_interaction: float = 1.0
     policy: tuple[str, ...] = ()
 
 
@@ -112,6 +116,7 @@ RECIPES = {
     "tiny": Recipe(
         steps=6_000,
         batch_size=64,
+        after_interaction=0.3,
         policy=("--optimizer_lr=1e-3", "--scheduler_warmup_steps=200"),
     ),
 }
@@ -166,6 +171,8 @@ def _fresh_policy(config: TrainConfig, words: list[str]) -> PosaVLAConfig:
     recipe = RECIPES.get(name, PAPER)
     config.steps = config.steps or recipe.steps
     config.batch_size = config.batch_size or recipe.batch_size
+    if config.after_interaction is None:
+        config.after_interaction = recipe.after_interaction
     defaults = [f"--seed={config.seed}", "--push_to_hub=false", *recipe.policy]
     return draccus.parse(config_class=PosaVLAConfig, args=[*defaults, *words])
 

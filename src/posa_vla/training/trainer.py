@@ -125,6 +125,7 @@ def build(config: TrainConfig, policy_config: PosaVLAConfig, accelerator: Accele
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         sampler=config.sampler,
+        after_interaction=1.0 if config.after_interaction is None else config.after_interaction,
         resident=config.resident,
     )
     evaluation = partial(evaluate, config=config)
