@@ -6,6 +6,7 @@ action - noise. LeRobot's helpers run the other way; the policy converts at its 
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +82,9 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
+    def remember(self, memory: Tensor) -> KeyValue:
+        return self.cross_attention.keys_values(memory)
+
     def forward(self, x: Tensor, time: Tensor, memory: KeyValue) -> Tensor:
         """x (B·n, T, D), time (B·n, D), memory: keys and values of B observations, n chunks each."""
         shift_scale_gate = self.modulation(F.silu(time)).unsqueeze(1).chunk(9, dim=-1)
@@ -116,7 +120,7 @@ class ActionTransformer(nn.Module):
 
     def remember(self, memory: Tensor) -> list[KeyValue]:
         """Keys and values of z_obs (B, N, D) for every block: once per chunk, used in all integration steps."""
-        return [block.cross_attention.keys_values(memory) for block in self.blocks]
+        return [cast(Block, block).remember(memory) for block in self.blocks]
 
     def forward(self, x: Tensor, tau: Tensor, memory: Sequence[KeyValue]) -> Tensor:
         """x (B·n, T, A) at time τ (B·n,), n consecutive chunks for each of B observations; memory from `remember`."""

@@ -97,28 +97,32 @@ class TinyVisionEncoder(nn.Module):
         return self.norm(x.flatten(2).transpose(1, 2))  # (N, Hp*Wp, D)
 
 
-def _load(kind: str, model_class: Any, name: str) -> nn.Module:
+def _tower(model_class: Any, config_class: Any, source: str | None, **architecture: Any) -> Any:
+    """A transformers model: with the weights of `source` (hub name or folder), or random ones of `architecture`."""
+    if source is None:
+        return model_class(config_class(**architecture))
     try:
-        return model_class.from_pretrained(name)
+        return model_class.from_pretrained(source)
     except OSError as error:
         raise PosaError(
-            f"the {kind} weights {name!r} could not be loaded ({error}): give a local folder that holds them, "
-            f"go online once, or start from random weights with --policy.pretrained=false"
+            f"the weights of {model_class.__name__} {source!r} could not be loaded ({error}): give a local folder "
+            "that holds them, go online once, or start from random weights with --policy.pretrained=false"
         ) from error
 
 
 class ClipTextEncoder(nn.Module):
     """CLIP's text tower: tokens (B, L) → pooled embedding (B, 512 for CLIP-B)."""
 
+    tower: Any
+
     def __init__(self, config: NetworkConfig, load_weights: bool):
         super().__init__()
         from transformers import CLIPTextConfig, CLIPTextModel
 
-        if load_weights:
-            self.tower = _load("CLIP text", CLIPTextModel, config.clip_model)
-        else:
-            of_bytes = {"eos_token_id": BYTE_EOS, "bos_token_id": BYTE_PAD, "pad_token_id": BYTE_PAD}
-            self.tower = CLIPTextModel(CLIPTextConfig(**(of_bytes if config.tokenizer == "bytes" else {})))
+        of_bytes = {"eos_token_id": BYTE_EOS, "bos_token_id": BYTE_PAD, "pad_token_id": BYTE_PAD}
+        special = of_bytes if config.tokenizer == "bytes" else {}
+        source = config.clip_model if load_weights else None
+        self.tower = _tower(CLIPTextModel, CLIPTextConfig, source, **special)
         self.width = int(self.tower.config.hidden_size)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -128,15 +132,14 @@ class ClipTextEncoder(nn.Module):
 class ClipVisionEncoder(nn.Module):
     """CLIP's image tower: (N, 3, S, S) in [0, 1] → patches of the last hidden state (N, Hp·Wp, 768)."""
 
+    tower: Any
+
     def __init__(self, config: NetworkConfig, load_weights: bool):
         super().__init__()
         from transformers import CLIPVisionConfig, CLIPVisionModel
 
-        if load_weights:
-            self.tower = _load("CLIP image", CLIPVisionModel, config.clip_model)
-        else:
-            sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
-            self.tower = CLIPVisionModel(CLIPVisionConfig(**sizes, num_attention_heads=12, patch_size=16))
+        source = config.clip_model if load_weights else None
+        self.tower = _tower(CLIPVisionModel, CLIPVisionConfig, source, patch_size=16)  # ViT-B/16
         self.width = int(self.tower.config.hidden_size)
         side = config.image_size // int(self.tower.config.patch_size)
         self.grid = (side, side)
@@ -150,14 +153,14 @@ class ClipVisionEncoder(nn.Module):
 class DinoVisionEncoder(nn.Module):
     """DINOv2's patches: (N, 3, S, S) in [0, 1] → (N, Hp·Wp, 768); S is rounded down to a multiple of 14."""
 
+    tower: Any
+
     def __init__(self, config: NetworkConfig, load_weights: bool):
         super().__init__()
         from transformers import Dinov2Config, Dinov2Model
 
-        if load_weights:
-            self.tower = _load("DINOv2", Dinov2Model, config.dino_model)
-        else:
-            self.tower = Dinov2Model(Dinov2Config(patch_size=14, image_size=518))
+        source = config.dino_model if load_weights else None
+        self.tower = _tower(Dinov2Model, Dinov2Config, source, patch_size=14, image_size=518)
         self.width = int(self.tower.config.hidden_size)
         self.patch = int(self.tower.config.patch_size)
         side = config.image_size // self.patch

@@ -98,4 +98,5 @@ def demonstrate(
 def _stack(rows: list[tuple]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
     pixels, states, actions, poses = zip(*rows, strict=True)
     images = {camera: np.stack([frame[camera] for frame in pixels]) for camera in pixels[0]}
-    return images, *(np.stack(column).astype(np.float32) for column in (states, actions, poses))
+    state, action, pose = (np.stack(column).astype(np.float32) for column in (states, actions, poses))
+    return images, state, action, pose

@@ -255,5 +255,5 @@ def explained(path: Path) -> Iterator[None]:
             message = f"the disk is full while writing {path}: free some space, then run the same command"
             raise PosaError(f"{message} again to continue") from error
         if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise PosaError(f"cannot write {path} ({error.strerror}): choose another --output") from error
+            raise PosaError(f"cannot write {path} ({os.strerror(number)}): choose another --output") from error
         raise
