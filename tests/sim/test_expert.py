@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from posa_vla.sim.benchmark import expert_table, run_episode, wilson
+from posa_vla.sim.benchmark import expert_table, run_episode
 from posa_vla.sim.conditions import CONDITIONS
 from posa_vla.sim.env import TabletopEnv
 from posa_vla.sim.expert import Expert
@@ -82,13 +82,6 @@ def test_actions_lie_in_the_box():
         assert env.action_space.contains(action)
         env.step(action)
     env.close()
-
-
-def test_wilson_interval_matches_the_textbook():
-    low, high = wilson(8, 10)
-    assert (low, high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert wilson(0, 0) == (0.0, 1.0)
-    assert wilson(10, 10)[1] == pytest.approx(1.0)
 
 
 def test_the_table_counts_every_condition():

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import draccus
 import numpy as np
-from scipy.stats import norm
 from tqdm import tqdm
 
 from posa_vla.errors import PosaError
+from posa_vla.evaluation.intervals import wilson
 from posa_vla.sim.conditions import CONDITIONS
 from posa_vla.sim.env import TabletopEnv
 from posa_vla.sim.expert import Expert
@@ -54,17 +54,6 @@ class Outcome:
     target: str
     success: bool
     steps: int
-
-
-def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a proportion, as fractions."""
-    if trials == 0:
-        return 0.0, 1.0
-    z = float(norm.ppf((1 + confidence) / 2))
-    rate, denominator = successes / trials, 1 + z * z / trials
-    centre = (rate + z * z / (2 * trials)) / denominator
-    half = z / denominator * np.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    return float(centre - half), float(centre + half)
 
 
 def run_episode(env: TabletopEnv, expert: Expert, seed: int) -> Outcome:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from posa_vla.data.files import sync_folder
 from posa_vla.errors import PosaError
 
 PRETRAINED_MODEL, TRAINING_STATE, LAST = "pretrained_model", "training_state", "last"
@@ -146,14 +147,6 @@ def sync_tree(folder: Path) -> None:
                 os.fsync(file.fileno())
     for path in reversed(folders):
         sync_folder(path)
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_json(path: Path, value: object) -> None:
