@@ -45,9 +45,7 @@ class Size:
     other_episodes: int
 
 
-FULL = Size(
-    800, ("--steps=4800", "--policy.anchor_steps=2000", "--max_minutes=17"), basic_episodes=200, other_episodes=20
-)
+FULL = Size(800, ("--steps=4800", "--max_minutes=17"), basic_episodes=200, other_episodes=20)
 QUICK = Size(8, ("--steps=30", "--policy.anchor_steps=10", "--batch_size=16"), basic_episodes=4, other_episodes=2)
 
 

@@ -17,8 +17,13 @@ NETWORK_FIELDS = tuple(field.name for field in fields(NetworkConfig))
 FROM_FEATURES = ("num_cameras", "state_dim", "action_dim")
 """Network fields that the dataset's features decide."""
 
-ANCHOR_STEPS = {"paper": 20_000, "sim": 20_000, "tiny": 500}
-"""Default length of stage 1: the paper's (Sec. 4.2); `tiny` keeps about its share (1/11) of a short CPU run."""
+ANCHOR_STEPS = {"paper": 20_000, "sim": 20_000, "tiny": 2_000}
+"""Default length of stage 1: the paper's (Sec. 4.2); `tiny` gives it about a third of a short run, because a step
+of it costs half as much and finding the named object from scratch is what takes longest."""
+
+N_ACTION_STEPS = {"tiny": 2}
+"""Default actions executed per chunk, where it is not half a chunk: `tiny` grasps far better when it looks often
+(docs/results.md), and a chunk of it takes milliseconds."""
 
 NetworkOverrides: Any = make_dataclass(
     "NetworkOverrides",
@@ -37,9 +42,10 @@ class PosaVLAConfig(NetworkOverrides, PreTrainedConfig):
 
     Args:
         preset: Sizes to start from: `paper`, `sim` (dense features from CLIP, App. 9) or `tiny` (two CPU cores).
-        n_action_steps: Actions of each chunk that are executed before planning anew; default half a chunk.
+        n_action_steps: Actions of each chunk that are executed before planning anew; default half a chunk, for
+            `tiny` 2.
         anchor_steps: Optimiser steps of stage 1, which trains the anchors alone (paper: 20,000 of 220,000);
-            by default 20,000, for `tiny` 500.
+            by default 20,000, for `tiny` 2,000.
         seed: Every random draw of training is a function of (seed, step, process), so that a resumed run
             repeats an uninterrupted one.
         crop: Sides of the window the network sees as a fraction of the image's: random windows in training, the
@@ -83,7 +89,7 @@ class PosaVLAConfig(NetworkOverrides, PreTrainedConfig):
         super().__post_init__()
         self._fill_from_preset()
         if self.n_action_steps is None:
-            self.n_action_steps = max(1, self.chunk_size // 2)
+            self.n_action_steps = min(self.chunk_size, N_ACTION_STEPS.get(self.preset, max(1, self.chunk_size // 2)))
         if self.anchor_steps is None:
             self.anchor_steps = ANCHOR_STEPS[self.preset]
         if self.encoder_lr_scale is None:
