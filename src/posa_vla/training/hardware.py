@@ -53,8 +53,9 @@ def set_threads(asked: int, local_processes: int) -> int:
 def keep_freed_memory() -> bool:
     """Let glibc hold on to freed activations instead of giving them back to the kernel after every step.
 
-    A `tiny` step on the CPU had 42,000 page faults otherwise, a tenth of its time. Returns whether the C
-    library has the option (glibc does).
+    A `tiny` step on the CPU had 42,000 page faults otherwise, a tenth of its time. A hint, not a promise: how
+    often the largest tensors land on old pages varies from process to process. Returns whether the C library
+    has the option (glibc does).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
