@@ -118,7 +118,7 @@ class PosaVLAConfig(NetworkOverrides, PreTrainedConfig):
     @property
     def uses_anchors(self) -> bool:
         """Whether training needs the dataset's anchors column."""
-        return self.spatial_loss or self.contrastive != "none"
+        return self.network().uses_anchor_loss
 
     @property
     def image_shape(self) -> tuple[int, int]:
