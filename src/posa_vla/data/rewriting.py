@@ -82,7 +82,7 @@ def read_columns(root: Path, keys: list[str]) -> dict[str, np.ndarray]:
         missing = set(keys) - set(tables[-1].column_names)
         if missing:
             raise PosaError(f"{path} lacks the columns {sorted(missing)} that {INFO_FILE} promises")
-    return {key: np.concatenate([_flat(table[key], key) for table in tables]) for key in keys}
+    return {key: np.concatenate([flat_column(table[key], key) for table in tables]) for key in keys}
 
 
 def write_with_columns(
@@ -192,7 +192,7 @@ def _nested(values: np.ndarray) -> pa.Array:
     return array
 
 
-def _flat(column: pa.ChunkedArray, key: str) -> np.ndarray:
+def flat_column(column: pa.ChunkedArray, key: str) -> np.ndarray:
     """A column of scalars or (nested) lists of one size -> (N, numbers per frame)."""
     pieces = []
     for chunk in column.chunks:
