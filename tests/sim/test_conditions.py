@@ -2,11 +2,18 @@ import numpy as np
 import pytest
 
 from posa_vla.errors import PosaError
-from posa_vla.sim.conditions import CONDITIONS, SPLITS, check_names, episode_seed, split_pairs
+from posa_vla.sim.conditions import CONDITIONS, RANDOMISED, SPLITS, check_names, episode_seed, split_pairs
 from posa_vla.sim.episode import GRID, SPACING, WORKSPACE, Options, grasp_yaw, sample_episode
 from posa_vla.sim.instructions import HELD_OUT_PHRASINGS, TRAINING_PHRASINGS, instruction
 from posa_vla.sim.objects import CATALOGUE, CATEGORIES, COLOURS, UNSEEN_CATEGORIES
-from posa_vla.sim.textures import TRAINING_TABLES, training_surface, unseen_surface
+from posa_vla.sim.textures import (
+    RANDOMISED_PATTERNS,
+    TRAINING_TABLES,
+    UNSEEN_PATTERNS,
+    randomised_surface,
+    training_surface,
+    unseen_surface,
+)
 
 FOUR = (("cube", "can", "bowl", "bottle"), ("red", "green", "blue", "yellow"))
 
@@ -153,3 +160,24 @@ def test_impossible_options_say_what_to_do():
         episodes("basic", pairs=split_pairs(("cube", "can"), ("red", "blue")), others=6)
     with pytest.raises(PosaError, match="at most 12"):
         episodes("basic", others=14)
+
+
+def test_randomised_training_shares_no_look_and_no_object_with_the_tests():
+    assert not set(RANDOMISED_PATTERNS) & set(UNSEEN_PATTERNS)
+    pairs = split_pairs()
+    shown = episodes(RANDOMISED, count=60)
+    lamps = np.array([episode.look.lamp_direction / np.linalg.norm(episode.look.lamp_direction) for episode in shown])
+    tested = np.array([episode.look.lamp_direction for episode in episodes("lights", count=60)])
+    assert (-lamps[:, 2]).min() > np.sin(np.radians(60)) >= (-tested[:, 2]).max()
+    strengths = np.array([episode.look.lamp_diffuse.max() for episode in shown])
+    assert strengths.min() > 0.45 and strengths.max() < 0.85
+    for episode in shown:
+        assert 5 <= len(episode.objects) <= 9
+        assert {(placed.colour, placed.category) for placed in episode.objects} <= set(pairs.seen)
+    assert len({len(episode.objects) for episode in shown}) == 5
+
+
+def test_randomised_surfaces_are_pictures_of_many_colours():
+    surfaces = [randomised_surface(np.random.default_rng(seed)) for seed in range(24)]
+    assert all(s.shape == (256, 256, 3) and s.dtype == np.uint8 for s in surfaces)
+    assert len({tuple(s.mean((0, 1)).astype(int)) for s in surfaces}) == 24

@@ -10,10 +10,13 @@ from lerobot.datasets import LeRobotDataset
 from recording_fake import FakeEnv, FakeExpert, make_fake
 
 from posa_vla import contract
+from posa_vla.anchors.interaction import InteractionConfig, find_interactions
 from posa_vla.errors import PosaError
 from posa_vla.sim import recording
+from posa_vla.sim.env import TabletopEnv
+from posa_vla.sim.expert import Expert
 from posa_vla.sim.recording import RecordConfig, record
-from posa_vla.sim.recording_episode import CORRELATION, ROTATION_SHARE, demonstrate, perturbation
+from posa_vla.sim.recording_episode import CORRELATION, ROTATION_SHARE, demonstrate, fumble, perturbation
 from posa_vla.sim.recording_shards import RECORDING_FILE, column_stats
 from posa_vla.sim.recording_workers import RETRY_STRIDE
 
@@ -74,6 +77,35 @@ def test_recorded_action_is_the_experts_answer_to_the_recorded_state():
     moved = np.diff(shown.state[:, :3], axis=0)
     np.testing.assert_allclose(moved, 0.05 * executed[:-1, :3], atol=1e-5)  # row t is before action t
     np.testing.assert_array_equal(shown.ee_pose[:, :3], shown.state[:, :3])
+
+
+def test_a_fumble_closes_the_hand_but_not_in_the_recording():
+    env = FakeEnv()
+    shown = demonstrate(env, FakeExpert(env), seed=5, action_noise=0.0, fumbles=1.0)
+    during = fumble(np.random.default_rng([0xF0B1, 5]), 1.0)
+    executed = np.array(env.executed)
+    closed = executed[:, 6] != shown.action[:, 6]
+    assert closed.any() and (executed[closed, 6] == 1.0).all()
+    assert set(np.flatnonzero(closed)) <= set(during)
+    assert len(fumble(np.random.default_rng([0xF0B1, 5]), 0.0)) == 0
+
+
+def test_the_share_of_fumbles_is_the_one_asked_for():
+    fumbled = [len(fumble(np.random.default_rng(seed), 0.4)) > 0 for seed in range(500)]
+    assert 0.33 < np.mean(fumbled) < 0.47
+
+
+def test_a_fumble_is_no_interaction():
+    """The hand closes on nothing and opens again, the labels know only the grasp."""
+    early = next(seed for seed in range(50) if fumble(np.random.default_rng([0xF0B1, seed]), 1.0).start < 9)
+    env = TabletopEnv(split="train", image_size=16, num_distractors=0)
+    shown = demonstrate(env, Expert(env), seed=early, action_noise=0.0, fumbles=1.0)
+    env.close()
+    width = shown.state[:, 6] - shown.state[:, 7]
+    events = find_interactions((shown.action[:, 6] + 1) / 2, InteractionConfig(), width)
+    shut = np.flatnonzero(width < 0.02)
+    assert shown.success and len(shut) and shut[0] < events.frames[0]
+    assert events.closes.tolist() == [True] and events.dropped == 0
 
 
 def test_frames_are_copies_of_what_was_seen_at_their_step():

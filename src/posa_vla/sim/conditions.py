@@ -13,11 +13,16 @@ from posa_vla.sim.objects import CATEGORIES, COLOURS
 from posa_vla.sim.textures import (
     TRAINING_TABLES,
     TRAINING_WALLS,
+    randomised_surface,
     training_surface,
     unseen_surface,
 )
 
 CONDITIONS = ("basic", "background", "lights", "distractors", "objects")
+RANDOMISED = "randomised"
+"""Not a test: training scenes with other looks and more clutter. Disjoint from the test conditions: surfaces of
+other patterns, a lamp that stands higher and is neither dim nor glaring, further objects of seen pairs only."""
+RANDOMISED_SHARE = 0.7  # of the scenes in which table, wall or lamp are not those of `basic`; each on its own
 SPLITS = ("train", "val", "eval")
 SEEDS_PER_SPLIT = 2**32
 EXTRA_DISTRACTORS = (2, 4)  # further objects in `distractors`, fewest and most: 6 to 8 where others have 4
@@ -38,8 +43,8 @@ class Look:
 
 
 def check_condition(condition: str) -> str:
-    if condition not in CONDITIONS:
-        raise unknown_name("condition", condition, CONDITIONS)
+    if condition not in (*CONDITIONS, RANDOMISED):
+        raise unknown_name("condition", condition, (*CONDITIONS, RANDOMISED))
     return condition
 
 
@@ -93,13 +98,30 @@ def draw_look(condition: str, rng: Rng) -> Look:
         table, wall = unseen_surface(rng), unseen_surface(rng)
     elif condition == "lights":
         direction, diffuse, ambient = _unseen_light(rng)
+    elif condition == RANDOMISED:
+        table = randomised_surface(rng) if rng.random() < RANDOMISED_SHARE else table
+        wall = randomised_surface(rng) if rng.random() < RANDOMISED_SHARE else wall
+        if rng.random() < RANDOMISED_SHARE:
+            direction, diffuse, ambient = _randomised_light(rng)
     return Look(table, wall, direction, diffuse, ambient)
 
 
 def _unseen_light(rng: Rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A lamp from a low side, dim or glaring, tinted; the tint leaves the six colours distinguishable."""
-    azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(np.radians(20), np.radians(60))
-    direction = -np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
+    direction = _shining_from(rng.uniform(0, 2 * np.pi), rng.uniform(np.radians(20), np.radians(60)))
     tint = rng.uniform(0.70, 1.0, 3)
     strength = rng.choice([rng.uniform(0.25, 0.45), rng.uniform(0.85, 1.1)])
     return direction, tint * strength, tint * rng.uniform(0.18, 0.50)
+
+
+def _randomised_light(rng: Rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A lamp from above 62 degrees, of a strength between the dim and the glaring ones, hardly tinted."""
+    direction = _shining_from(rng.uniform(0, 2 * np.pi), rng.uniform(np.radians(62), np.radians(88)))
+    tint = rng.uniform(0.92, 1.0, 3)
+    return direction, tint * rng.uniform(0.50, 0.80), tint * rng.uniform(0.25, 0.50)
+
+
+def _shining_from(azimuth: float, elevation: float) -> np.ndarray:
+    """Direction (3,) of the light of a lamp seen at these angles (rad)."""
+    flat = np.cos(elevation)
+    return -np.array([np.cos(azimuth) * flat, np.sin(azimuth) * flat, np.sin(elevation)])

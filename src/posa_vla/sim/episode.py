@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from posa_vla.errors import PosaError
-from posa_vla.sim.conditions import EXTRA_DISTRACTORS, Look, Pair, Pairs, draw_look, episode_seed
+from posa_vla.sim.conditions import EXTRA_DISTRACTORS, RANDOMISED, Look, Pair, Pairs, draw_look, episode_seed
 from posa_vla.sim.instructions import instruction
 from posa_vla.sim.objects import CATALOGUE, CATEGORIES, COLOURS, UNSEEN_CATEGORIES
 from posa_vla.sim.slots import Placed
@@ -86,6 +86,10 @@ def _choose_pairs(options: Options, rng: np.random.Generator) -> list[Pair]:
         others.append(pool[rng.integers(len(pool))])
     if options.condition == "distractors":
         others += _unseen_pairs(rng)
+    if options.condition == RANDOMISED:
+        rest = [p for p in rest if p not in others]
+        more = rng.permutation(len(rest))[: rng.integers(EXTRA_DISTRACTORS[1] + 1)]
+        others += [rest[i] for i in more]
     return [target, *others]
 
 

@@ -14,6 +14,8 @@ from posa_vla.sim.objects import CATALOGUE
 HOVER = 0.15  # m, the grip site's height while it crosses the table: the fingers clear the tallest object
 FUNNEL = 4.0  # m of height allowed for each metre that the hand is off to the side
 ALIGNED, LEVEL, SQUARE = 0.015, 0.014, 0.20  # m, m, rad: near enough to close
+OPENED = 0.06  # m between the fingers from which they count as open
+CLEAR = 0.06  # m above the grasp at which closed fingers open: over the object's top, not against its side
 GRASP_RADIUS = 0.030  # m; an object farther than this from the grip site is not in the hand
 CLOSING_STEPS = 4  # the fingers need three to shut; one more to build up force
 NARROW = 0.010  # m off to the side within which the hand may go all the way down
@@ -62,15 +64,21 @@ class Expert:
         """Close when the hand is around the object; open again when the object is not between the fingers."""
         if self._closing:
             held = off < GRASP_RADIUS and height_off < GRASP_RADIUS
-            fingers = self.env.data.qpos[self.env._fingers]
-            shut = self._closing > CLOSING_STEPS and fingers[0] - fingers[1] < 0.006
+            shut = self._closing > CLOSING_STEPS and self._opening() < 0.006
             self._closing = self._closing + 1 if held and not shut else 0
-        elif off < ALIGNED and height_off < LEVEL and angle < SQUARE:
+        elif off < ALIGNED and height_off < LEVEL and angle < SQUARE and self._opening() > OPENED:
             self._closing = 1
+
+    def _opening(self) -> float:
+        """Metres between the fingers."""
+        left, right = self.env.data.qpos[self.env._fingers]
+        return float(left - right)
 
     def _approach(self, grasp: np.ndarray, hand: np.ndarray, off: float) -> np.ndarray:
         """Never lower than the funnel allows: away from the object the hand first rises, then crosses."""
         floor = min(HOVER, grasp[2] + FUNNEL * max(off - NARROW, 0))
+        if self._opening() < OPENED:
+            floor = max(floor, grasp[2] + CLEAR)
         goal = np.array([*grasp[:2], floor])
         if hand[2] < floor - 0.02:  # too low for this distance: up before across
             goal[:2] = hand[:2]

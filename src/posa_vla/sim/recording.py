@@ -43,7 +43,8 @@ class RecordConfig:
         seed: seed of the first episode; episode i uses seed + i, an attempt that failed is left out and its
             place taken by another seed.
         split: train or val; eval scenes are for evaluation only.
-        condition: test condition of the suite; the paper's training data is ``basic``.
+        condition: ``basic``, as the paper's training data; ``randomised``: looks and clutter that no test condition
+            has; or a test condition, whose results then mean nothing.
         image_size: side of the square images, pixels, even.
         categories: comma list of object categories, or ``all``.
         colours: comma list of colours, or ``all``.
@@ -51,6 +52,8 @@ class RecordConfig:
         episode_length: control steps (20 per second) after which an attempt counts as failed.
         action_noise: standard deviation of the noise added to the executed translation while an episode is
             perturbed (about a third of the time), in action units: 1 = 5 cm per step. Rotation gets a share.
+        fumbles: share of the episodes in which the hand once closes and lifts on its own, so that the way back from
+            a missed grasp is in the data.
         workers: recording processes; 0 records in this one.
         vcodec: video encoder.
         pix_fmt: how pixels are stored. ``yuv420p`` plays in every browser but halves the resolution of colour,
@@ -72,6 +75,7 @@ class RecordConfig:
     num_distractors: int = 4
     episode_length: int = 150
     action_noise: float = 0.2
+    fumbles: float = 0.3
     workers: int = 2
     vcodec: str = "h264"
     pix_fmt: str = "yuv444p"
@@ -101,11 +105,11 @@ def main(argv: list[str]) -> int:
 
 def check_names(config: RecordConfig) -> None:
     """Raise on names the suite does not have, each with the list of valid ones."""
-    from posa_vla.sim.conditions import CONDITIONS
+    from posa_vla.sim.conditions import CONDITIONS, RANDOMISED
     from posa_vla.sim.objects import CATEGORIES, COLOURS
 
-    if config.condition not in CONDITIONS:
-        raise unknown_name("condition", config.condition, CONDITIONS)
+    if config.condition not in (*CONDITIONS, RANDOMISED):
+        raise unknown_name("condition", config.condition, (*CONDITIONS, RANDOMISED))
     for kind, text, valid in (
         ("category", config.categories, CATEGORIES),
         ("colour", config.colours, COLOURS),
@@ -123,6 +127,7 @@ def check_numbers(config: RecordConfig) -> None:
         "num_distractors": (0, 100),
         "episode_length": (1, 10_000),
         "action_noise": (0.0, 1.0),
+        "fumbles": (0.0, 1.0),
         "workers": (0, 1024),
         "gop": (1, 1000),
     }
@@ -170,6 +175,7 @@ def record(config: RecordConfig, make_env: Callable[[RecordConfig], tuple[Any, A
         repo_id=config.repo_id,
         seed=config.seed,
         action_noise=config.action_noise,
+        fumbles=config.fumbles,
         max_steps=config.episode_length,
         video=VideoOptions(config.image_size, config.vcodec, config.pix_fmt, config.crf, config.preset, config.gop),
     )

@@ -20,7 +20,17 @@ MEAN_STEPS_ON, MEAN_STEPS_OFF = 8, 16
 """Mean length of a perturbed stretch and of the calm one before the next, in control steps: the calm ones
 leave time to recover and to grasp."""
 
-_NOISE_STREAM = 0x905A  # keeps this generator apart from the environment's own, which has the same seed
+FUMBLE_START, FUMBLE_STEPS = (6, 19), (5, 17)
+"""When a fumble begins and how long it lasts, control steps, upper ends excluded: around the time of the
+grasp, and long enough to carry the empty hand away."""
+
+FUMBLE_LIFT_AFTER, FUMBLE_LIFT = 4, 0.4
+"""After so many steps of a fumble the hand is lifted at this speed (action units), as after a grasp."""
+
+_NOISE_STREAM, _FUMBLE_STREAM = (
+    0x905A,
+    0xF0B1,
+)  # apart from the environment's, which has the same seed
 
 
 @dataclass(frozen=True)
@@ -72,14 +82,31 @@ def perturbation(rng: np.random.Generator, steps: int, std: float) -> np.ndarray
     return noise
 
 
+def fumble(rng: np.random.Generator, share: float) -> range:
+    """Steps at which the hand closes on its own and then lifts; none in `1 - share` of the episodes.
+
+    A policy that closes beside the object and lifts an empty hand is in a state that no clean demonstration
+    shows, and stays there. A fumble shows it, with the expert's answer: open, come back, close again. Since the
+    recorded action is the expert's, it is no interaction in the labels.
+    """
+    start, length = rng.integers(*FUMBLE_START), rng.integers(*FUMBLE_STEPS)
+    return range(start, start + length) if rng.random() < share else range(0)
+
+
 def demonstrate(
-    env: Any, expert: Any, seed: int, action_noise: float, check: Callable[[], None] = lambda: None
+    env: Any,
+    expert: Any,
+    seed: int,
+    action_noise: float,
+    fumbles: float = 0.0,
+    check: Callable[[], None] = lambda: None,
 ) -> Demonstration:
     """Play one episode of `env` from `seed`; `check` is called at every step and may raise to stop it."""
     observation, _ = env.reset(seed=seed)
     expert.reset()
     steps = env._max_episode_steps
     noise = perturbation(np.random.default_rng([_NOISE_STREAM, seed]), steps, action_noise)
+    fumbled = fumble(np.random.default_rng([_FUMBLE_STREAM, seed]), fumbles)
     task, task_id = env.task_description, int(env.ground_truth().task_id)
     rows, done, success = [], False, False
     for t in range(steps):
@@ -88,6 +115,10 @@ def demonstrate(
         pixels = {camera: image.copy() for camera, image in observation["pixels"].items()}
         rows.append((pixels, observation["agent_pos"].copy(), action, env.ground_truth().ee_pose))
         executed = np.clip(action + noise[t], -1.0, 1.0)
+        if t in fumbled:
+            executed[6] = 1.0
+            if t - fumbled.start >= FUMBLE_LIFT_AFTER:
+                executed[2] = FUMBLE_LIFT
         observation, _, terminated, truncated, info = env.step(executed)
         success, done = bool(info["is_success"]), terminated or truncated
         if done:

@@ -36,6 +36,7 @@ class Recipe:
         repo_id: the dataset's name.
         seed: the seed of episode 0; episode i uses seed + i.
         action_noise: standard deviation of the executed actions' noise, action units.
+        fumbles: share of the episodes in which the hand closes and lifts on its own once.
         max_steps: the longest episode, control steps.
         video: how frames are stored.
     """
@@ -44,6 +45,7 @@ class Recipe:
     repo_id: str
     seed: int
     action_noise: float
+    fumbles: float
     max_steps: int
     video: VideoOptions
 
@@ -79,7 +81,9 @@ class Recorder:
         failures: list[int] = []
         for attempt in range(MAX_ATTEMPTS):
             seed = self.recipe.seed + index + attempt * RETRY_STRIDE
-            result = demonstrate(self.env, self.expert, seed, self.recipe.action_noise, self._check)
+            result = demonstrate(
+                self.env, self.expert, seed, self.recipe.action_noise, self.recipe.fumbles, self._check
+            )
             if result.success:
                 _increment(self.done)
                 return result, failures

@@ -1,4 +1,8 @@
-"""Procedural surfaces, uint8 (TEXTURE_SIZE, TEXTURE_SIZE, 3): a small set to train on, endless unseen ones."""
+"""Procedural surfaces, uint8 (TEXTURE_SIZE, TEXTURE_SIZE, 3).
+
+A small set to train on; endless ones of other patterns that only the test condition shows; and endless ones of
+a third kind for randomised training, which shares no pattern with the test's.
+"""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -101,6 +105,44 @@ UNSEEN_PATTERNS: tuple[Callable[[Rng, np.ndarray, np.ndarray], np.ndarray], ...]
 )  # fmt: skip
 
 
+def _plain(rng: Rng, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return first * (0.95 + 0.1 * _cloud(rng, 5))[..., None]
+
+
+def _gradient(rng: Rng, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    x, y = _grid()
+    angle = rng.uniform(0, 2 * np.pi)
+    ramp = x * np.cos(angle) + y * np.sin(angle)
+    return _blend((ramp - ramp.min()) / np.ptp(ramp), first, second)
+
+
+def _speckles(rng: Rng, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Terrazzo: square grains of random sizes."""
+    cells = int(rng.choice((32, 64, 128)))
+    grains = (rng.random((cells, cells)) < rng.uniform(0.1, 0.4)).astype(float)
+    return _blend(np.kron(grains, np.ones((TEXTURE_SIZE // cells,) * 2)), first, second)
+
+
+def _rings(rng: Rng, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    x, y = _grid()
+    centre = rng.uniform(-0.2, 1.2, 2)
+    wave = np.sin(2 * np.pi * rng.uniform(3, 9) * np.hypot(x - centre[0], y - centre[1]))
+    return _blend(0.5 + 0.5 * wave, first, second)
+
+
+def _patches(rng: Rng, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Crazy paving: each point has the shade of its nearest of a few random sites."""
+    x, y = _grid()
+    sites, shades = rng.random((int(rng.integers(6, 24)), 2)), rng.random(24)
+    nearest = np.argmin([(x - u) ** 2 + (y - v) ** 2 for u, v in sites], axis=0)
+    return _blend(shades[nearest], first, second)
+
+
+RANDOMISED_PATTERNS: tuple[Callable[[Rng, np.ndarray, np.ndarray], np.ndarray], ...] = (
+    _plain, _planks, _gradient, _speckles, _rings, _patches,
+)  # fmt: skip
+
+
 @lru_cache
 def training_surface(name: str) -> np.ndarray:
     """One of `TRAINING_TABLES` or `TRAINING_WALLS`; the same pixels every time."""
@@ -114,7 +156,16 @@ def training_surface(name: str) -> np.ndarray:
 
 def unseen_surface(rng: Rng) -> np.ndarray:
     """A pattern and two colours that training never shows."""
-    pattern = UNSEEN_PATTERNS[rng.integers(len(UNSEEN_PATTERNS))]
+    return _surface(rng, UNSEEN_PATTERNS)
+
+
+def randomised_surface(rng: Rng) -> np.ndarray:
+    """A pattern and two colours for randomised training; none of the unseen patterns."""
+    return _surface(rng, RANDOMISED_PATTERNS)
+
+
+def _surface(rng: Rng, patterns: tuple[Callable[[Rng, np.ndarray, np.ndarray], np.ndarray], ...]) -> np.ndarray:
+    pattern = patterns[rng.integers(len(patterns))]
     first = rng.uniform(50, 230, 3)
     second = np.clip(first + rng.choice((-1, 1), 3) * rng.uniform(30, 110, 3), 20, 245)
     image = pattern(rng, _muted(first), _muted(second))
