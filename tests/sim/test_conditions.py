@@ -166,11 +166,12 @@ def test_randomised_training_shares_no_look_and_no_object_with_the_tests():
     assert not set(RANDOMISED_PATTERNS) & set(UNSEEN_PATTERNS)
     pairs = split_pairs()
     shown = episodes(RANDOMISED, count=60)
-    lamps = np.array([episode.look.lamp_direction / np.linalg.norm(episode.look.lamp_direction) for episode in shown])
-    tested = np.array([episode.look.lamp_direction for episode in episodes("lights", count=60)])
-    assert (-lamps[:, 2]).min() > np.sin(np.radians(60)) >= (-tested[:, 2]).max()
-    strengths = np.array([episode.look.lamp_diffuse.max() for episode in shown])
-    assert strengths.min() > 0.45 and strengths.max() < 0.85
+    tested = [episode.look.lamp_direction for episode in episodes("lights", count=60)]
+    assert max(-d[2] / np.linalg.norm(d) for d in tested) <= np.sin(np.radians(60))
+    for look in (episode.look for episode in shown):
+        high = -look.lamp_direction[2] / np.linalg.norm(look.lamp_direction) > np.sin(np.radians(61))
+        assert high or np.ptp(look.lamp_diffuse) == 0, "a tinted lamp from a low side is the test's"
+        assert 0.45 < look.lamp_diffuse.max() < 0.85
     for episode in shown:
         assert 5 <= len(episode.objects) <= 9
         assert {(placed.colour, placed.category) for placed in episode.objects} <= set(pairs.seen)
