@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from posa_vla.anchors.heatmap import anchor_maps
 from posa_vla.errors import PosaError
+from posa_vla.model.anchor_attention import predicted_focus
 from posa_vla.model.configuration import preset
 from posa_vla.model.network import Batch, PosaNetwork
 
@@ -46,6 +48,8 @@ SWITCHES = [
     {"gate": "concat"},
     {"anchor_tokens": False},
     {"task_labels": "event_frames"},
+    {"maps": "ground_truth"},
+    {"maps": "ground_truth", "end_anchor": False, "gate": "concat"},
     {"memory_grid": 0},
     {"flow_samples": 1, "flow_time": "beta_literal"},
 ]
@@ -63,7 +67,8 @@ def test_every_ablation_trains(switches):
     for name, parameter in net.named_parameters():
         assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
     used = {name.split(".")[0] for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    assert {"text_encoder", "vision_encoder", "attentions", "action_transformer", "embed_patches"} <= used
+    attends = {"attentions"} if net.config.maps == "predicted" else set()
+    assert {"text_encoder", "vision_encoder", "action_transformer", "embed_patches"} | attends <= used
 
 
 def test_unknown_anchors_give_zero_focal_loss_and_no_nan():
@@ -123,8 +128,34 @@ def test_an_open_gate_equals_no_gate():
     gated, free = network(gate="max", anchor_tokens=False).eval(), network(gate="none", anchor_tokens=False).eval()
     data = batch(gated.config)
     sight = gated.look(data.images, data.tokens, data.mask)
-    sight.logits = torch.full_like(sight.logits, 1e4)  # sigmoid = 1 exactly
+    sight.focus = predicted_focus(torch.full_like(sight.focus.logits, 1e4), sight.grid)  # sigmoid = 1 exactly
     assert torch.equal(gated.remember(data.images, sight, data.state), free.remember(data.images, sight, data.state))
+
+
+def test_with_true_maps_the_anchors_decide_and_nothing_attends():
+    net = network(maps="ground_truth", contrastive="paper").eval()
+    assert not net.attentions
+    assert not hasattr(net, "contrastive")
+    data = batch(net.config)
+    loss, info = net.loss(data)
+    assert torch.equal(loss, info["action_loss"])
+    sight = net.look(data.images, data.tokens, data.mask, data.anchors)
+    other = net.look(data.images, data.tokens, data.mask, data.anchors.flip(0))
+    memory = net.remember(data.images, sight, data.state)
+    assert not torch.equal(memory, net.remember(data.images, other, data.state))
+    assert torch.equal(sight.maps, anchor_maps(data.anchors, sight.grid).maps)
+
+
+@pytest.mark.parametrize("anchor", [(0.0, 0.0, 0.0, -1.0), (1.5, 0.5, 1.0, 1.0), (-1.0, -1.0, -0.2, 1.0)])
+def test_true_anchors_that_are_not_in_the_picture_give_an_empty_map_and_no_confidence(anchor):
+    net = network(maps="ground_truth").eval()
+    data = batch(net.config)
+    data.anchors[:, :, 0] = torch.tensor(anchor)
+    sight = net.look(data.images, data.tokens, data.mask, data.anchors)
+    assert sight.maps[:, :, 0].abs().sum() == 0
+    assert sight.focus.confidence[0].tolist() == [[0.0, 1.0]] * 2
+    assert torch.equal(sight.focus.uv[:, :, 1], data.anchors[:, :, 1, :2])
+    assert net.remember(data.images, sight, data.state).isfinite().all()
 
 
 def test_event_frames_masks_frames_far_from_an_interaction():

@@ -1,10 +1,13 @@
 """Where to look: text queries attend to image patches and give one map per anchor (Sec. 3, Eq. 2)."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from posa_vla.anchors.heatmap import anchor_maps
 
 
 class AnchorAttention(nn.Module):
@@ -29,6 +32,43 @@ class AnchorAttention(nn.Module):
         k = self.key(patches).view(B, C, P, self.heads, -1)
         logits = torch.einsum("bhd,bcphd->bcp", q, k).float() / (self.heads * math.sqrt(q.shape[-1]))
         return logits * self.log_scale.exp() + self.bias
+
+
+@dataclass
+class Focus:
+    """Where to look: K anchors in C cameras on a grid of P patches.
+
+    Args:
+        maps: M (B, C, K, P) in [0, 1].
+        uv: (B, C, K, 2), image coordinates divided by width and height.
+        confidence: (B, C, K) in [0, 1].
+        weights: (B, C, K, P), over which the feature at the anchor is averaged; all zero where there is none.
+        logits: of the maps, (B, C, K, P); None for true ones.
+    """
+
+    maps: Tensor
+    uv: Tensor
+    confidence: Tensor
+    weights: Tensor
+    logits: Tensor | None = None
+
+
+def predicted_focus(logits: Tensor, grid: tuple[int, int]) -> Focus:
+    """What attention's logits (B, C, K, P) say."""
+    uv, weights = soft_argmax(logits, grid)
+    return Focus(logits.sigmoid(), uv, logits.amax(-1).sigmoid(), weights, logits)
+
+
+def true_focus(anchors: Tensor, count: int, grid: tuple[int, int], sigma_task: float, sigma_end: float) -> Focus:
+    """What the first `count` of labelled anchors (B, C, 2, 4) say, with the maps that would supervise attention.
+
+    Unknown, out of frame, behind the camera: an empty map, confidence 0 and the coordinate (0, 0).
+    """
+    targets = anchor_maps(anchors, grid, None, sigma_task, sigma_end)
+    maps, seen = targets.maps[:, :, :count].flatten(-2), targets.in_frame[:, :, :count]
+    uv = anchors[:, :, :count, :2] * seen.unsqueeze(-1)
+    weights = maps / maps.sum(-1, keepdim=True).clamp(min=1e-6)
+    return Focus(maps, uv, seen.to(maps.dtype), weights)
 
 
 def gate_features(features: Tensor, maps: Tensor, mode: str) -> Tensor:

@@ -8,6 +8,7 @@ from posa_vla.errors import PosaError, unknown_name
 CHOICES = {
     "encoder": ("clip", "tiny"),
     "dense_encoder": ("dinov2", "shared"),
+    "maps": ("predicted", "ground_truth"),
     "gate": ("max", "sum", "concat", "none"),
     "contrastive": ("paper", "visual", "none"),
     "task_labels": ("next_event", "event_frames"),
@@ -41,6 +42,8 @@ class NetworkConfig:
         heads: attention heads, in the action transformer and in the anchor attention.
         memory_grid: gated patches are average-pooled to this many per side and camera; 0 keeps them all. Small
             policies do better with tens of tokens per view than with hundreds (method.md, section 7).
+        maps: what gate and anchor tokens look at: `predicted`, or `ground_truth`, the labels' own maps and
+            coordinates: an upper bound. It trains no attention, and wants the anchors at inference too.
         gate: how M_task and M_end merge into the gate: `max` (ours, after App. 12), `sum`, `concat`, `none`.
         anchor_tokens: give the transformer one token per anchor and view: coordinate, confidence, feature.
         end_anchor: predict, supervise and use the end anchor.
@@ -84,6 +87,7 @@ class NetworkConfig:
     depth: int = 8
     heads: int = 8
     memory_grid: int = 0
+    maps: str = "predicted"
     gate: str = "max"
     anchor_tokens: bool = True
     end_anchor: bool = True
@@ -119,8 +123,13 @@ class NetworkConfig:
 
     @property
     def uses_anchor_loss(self) -> bool:
+        """Whether anything trains the attention."""
+        return self.maps == "predicted" and (self.spatial_loss or self.contrastive != "none")
+
+    @property
+    def uses_anchors(self) -> bool:
         """Whether training needs the anchors column."""
-        return self.spatial_loss or self.contrastive != "none"
+        return self.uses_anchor_loss or self.maps == "ground_truth"
 
 
 _TINY: dict[str, Any] = {

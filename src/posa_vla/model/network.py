@@ -14,7 +14,15 @@ from posa_vla.anchors.heatmap import AnchorTargets, anchor_maps, positives
 from posa_vla.contract import END_ANCHOR, TASK_ANCHOR
 from posa_vla.model import encoders
 from posa_vla.model.action_transformer import ActionTransformer, sample_time
-from posa_vla.model.anchor_attention import AnchorAttention, fourier_features, gate_features, resample, soft_argmax
+from posa_vla.model.anchor_attention import (
+    AnchorAttention,
+    Focus,
+    fourier_features,
+    gate_features,
+    predicted_focus,
+    resample,
+    true_focus,
+)
 from posa_vla.model.configuration import NetworkConfig
 from posa_vla.model.losses import ContrastiveLoss, flow_loss, focal_loss, pooled_anchor_features
 
@@ -30,7 +38,7 @@ class Batch:
         tokens: (B, L) int64. mask: (B, L) bool, True at real tokens.
         state: (B, S) normalised.
         actions: (B, T, A) normalised. action_is_pad: (B, T) bool.
-        anchors: (B, C, 2, 4) as in the contract, or None where no anchor loss is asked for.
+        anchors: (B, C, 2, 4) as in the contract, or None where nothing asks for them.
         steps_to_interaction: (B, 1) or None; needed for `event_frames` only.
         task: (B,) goal ids.
     """
@@ -48,18 +56,18 @@ class Batch:
 
 @dataclass
 class Sight:
-    """What anchor attention saw: text f_x (B, Dt), patches F_I (B, C, P, Dv), logits of the maps (B, C, K, P)."""
+    """What was seen, text f_x (B, Dt) and patches F_I (B, C, P, Dv) on a grid, and where to look in it."""
 
     text: Tensor
     end_text: Tensor
     patches: Tensor
-    logits: Tensor
+    focus: Focus
     grid: tuple[int, int]
 
     @property
     def maps(self) -> Tensor:
         """M (B, C, K, Hp, Wp) in [0, 1]; K = 2 (task, end), or 1 without the end anchor."""
-        return self.logits.sigmoid().unflatten(-1, self.grid)
+        return self.focus.maps.unflatten(-1, self.grid)
 
 
 class PosaNetwork(nn.Module):
@@ -87,8 +95,9 @@ class PosaNetwork(nn.Module):
         Dt, Dv, D = self.text_encoder.width, self.vision_encoder.width, config.width
         dense_width = self.dense_encoder.width if self.dense_encoder else Dv
         self.anchor_names = ("task", "end") if config.end_anchor else ("task",)
-        self.attentions = nn.ModuleList(AnchorAttention(Dt, Dv, config.heads) for _ in self.anchor_names)
-        if config.contrastive != "none":
+        attended = self.anchor_names if config.maps == "predicted" else ()
+        self.attentions = nn.ModuleList(AnchorAttention(Dt, Dv, config.heads) for _ in attended)
+        if config.uses_anchor_loss and config.contrastive != "none":
             self.contrastive = ContrastiveLoss(config.contrastive, Dt, Dv)
         gated_width = dense_width * (len(self.anchor_names) if config.gate == "concat" else 1)
         self.embed_patches = nn.Linear(gated_width, D)
@@ -115,16 +124,25 @@ class PosaNetwork(nn.Module):
 
     # ---- look -----------------------------------------------------------------------------------------------
 
-    def look(self, images: Tensor, tokens: Tensor, mask: Tensor) -> Sight:
-        """Encodes images (B, C, 3, S, S) and text (B, L), and attends: M_task asks with f_x, M_end with f_e."""
+    def look(self, images: Tensor, tokens: Tensor, mask: Tensor, anchors: Tensor | None = None) -> Sight:
+        """Encodes images (B, C, 3, S, S) and text (B, L), and attends: M_task asks with f_x, M_end with f_e.
+
+        The true anchors (B, C, 2, 4) take the attention's place where `maps` says so, and are not read otherwise.
+        """
         B, C = images.shape[:2]
         text = self.text_encoder(tokens, mask)  # (B, Dt)
         end_mask = torch.ones_like(self.end_tokens, dtype=torch.bool)
         end_text = self.text_encoder(self.end_tokens, end_mask).expand(B, -1)
         patches = self.vision_encoder(images.flatten(0, 1)).unflatten(0, (B, C))  # (B, C, P, Dv)
-        queries = (text, end_text)[: len(self.attentions)]
-        logits = [attend(query, patches) for attend, query in zip(self.attentions, queries, strict=True)]
-        return Sight(text, end_text, patches, torch.stack(logits, dim=2), self.vision_encoder.grid)
+        grid, config = self.vision_encoder.grid, self.config
+        if config.maps == "ground_truth":
+            assert anchors is not None, "maps=ground_truth needs the anchors"
+            focus = true_focus(anchors, len(self.anchor_names), grid, config.sigma_task, config.sigma_end)
+        else:
+            queries = (text, end_text)[: len(self.attentions)]
+            logits = [attend(query, patches) for attend, query in zip(self.attentions, queries, strict=True)]
+            focus = predicted_focus(torch.stack(logits, dim=2), grid)
+        return Sight(text, end_text, patches, focus, grid)
 
     def remember(self, images: Tensor, sight: Sight, state: Tensor) -> Tensor:
         """z_obs (B, N, D): gated patches of every camera, anchor tokens, f_x and the state."""
@@ -132,7 +150,7 @@ class PosaNetwork(nn.Module):
         dense = sight.patches
         if self.dense_encoder is not None:
             dense = self.dense_encoder(images.flatten(0, 1)).unflatten(0, (B, C))
-        maps = resample(sight.logits.sigmoid(), sight.grid, self.dense_grid).to(dense.dtype)
+        maps = resample(sight.focus.maps, sight.grid, self.dense_grid).to(dense.dtype)
         gated = gate_features(dense, maps, self.config.gate)  # (B, C, P, D or K·D)
         patches = self.embed_patches(self._pool(gated)) + self.memory_position  # (B, C, N, D)
         memory = [patches.flatten(1, 2), self.embed_text(sight.text)[:, None], self.embed_state(state)[:, None]]
@@ -151,12 +169,12 @@ class PosaNetwork(nn.Module):
 
     def _anchor_tokens(self, sight: Sight, dense: Tensor) -> Tensor:
         """One token per camera and anchor, (B, C·K, D): where (Fourier features), how sure, and what is there."""
-        uv, weights = soft_argmax(sight.logits, sight.grid)  # (B, C, K, 2), (B, C, K, P)
-        weights = resample(weights, sight.grid, self.dense_grid)
+        focus = sight.focus
+        weights = resample(focus.weights, sight.grid, self.dense_grid)  # (B, C, K, P)
         feature = torch.einsum("bckp,bcpd->bckd", weights.to(dense.dtype), dense)
-        feature = feature / weights.sum(-1, keepdim=True).to(dense.dtype)
-        confidence = sight.logits.amax(-1, keepdim=True).sigmoid()
-        where = torch.cat([fourier_features(uv, FOURIER_BANDS), confidence], dim=-1).to(dense.dtype)
+        feature = feature / weights.sum(-1, keepdim=True).clamp(min=1e-6).to(dense.dtype)
+        place = fourier_features(focus.uv, FOURIER_BANDS)
+        where = torch.cat([place, focus.confidence.unsqueeze(-1)], dim=-1).to(dense.dtype)
         tokens = self.embed_anchors(torch.cat([where, feature], dim=-1)) + self.anchor_position
         return tokens.flatten(1, 2)
 
@@ -179,7 +197,7 @@ class PosaNetwork(nn.Module):
         self, batch: Batch, anchor_only: bool = False, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """L_total = L_action + λ L_anchor (Eq. 17), or L_anchor alone in the first stage; and what to log."""
-        sight = self.look(batch.images, batch.tokens, batch.mask)
+        sight = self.look(batch.images, batch.tokens, batch.mask, batch.anchors)
         anchor_loss, info = self.anchor_loss(sight, batch)
         if anchor_only:
             return anchor_loss, info | {"loss": anchor_loss.detach()}
@@ -200,9 +218,9 @@ class PosaNetwork(nn.Module):
 
     def anchor_loss(self, sight: Sight, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """L_anchor = α L_f + (1 - α) L_c; zero where both are switched off."""
-        config = self.config
-        zero = sight.logits.sum() * 0.0
-        if batch.anchors is None or not config.uses_anchor_loss:
+        config, logits = self.config, sight.focus.logits
+        zero = sight.focus.maps.sum() * 0.0
+        if batch.anchors is None or logits is None or not config.uses_anchor_loss:
             return zero, {}
         targets = self._targets(batch, sight.grid)
         omega = positives(targets, config.tau_pos)  # (B, C, 2, Hp, Wp)
@@ -211,7 +229,7 @@ class PosaNetwork(nn.Module):
             K = len(self.anchor_names)
             maps = targets.maps[:, :, :K].flatten(-2)
             spatial = config.spatial_weight * focal_loss(
-                sight.logits, maps, targets.weight[:, :, :K], targets.known[:, :, :K], config.focal_gamma
+                logits, maps, targets.weight[:, :, :K], targets.known[:, :, :K], config.focal_gamma
             )
         if config.contrastive != "none":
             contrastive = self._contrastive(sight, omega.flatten(-2), batch.task)
@@ -245,10 +263,9 @@ class PosaNetwork(nn.Module):
     def _diagnose(self, sight: Sight, targets: AnchorTargets, omega: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Numbers in which the method's known failures show; `training.diagnostics` puts them into words."""
         assert batch.anchors is not None
-        maps = sight.logits.sigmoid()
+        maps, uv = sight.focus.maps, sight.focus.uv
         seen = targets.known & targets.in_frame  # (B, C, 2)
         count = seen.sum().clamp(min=1)
-        uv, _ = soft_argmax(sight.logits, sight.grid)
         distance = (uv[:, :, TASK_ANCHOR] - batch.anchors[:, :, TASK_ANCHOR, :2]).norm(dim=-1)  # (B, C)
         task_seen = seen[:, :, TASK_ANCHOR].float()
         same = (batch.task[:, None] == batch.task[None, :]).sum() - len(batch.task)

@@ -8,20 +8,20 @@ from torch import Tensor
 
 from posa_vla.contract import TASK_ANCHOR
 from posa_vla.data.augmentation import Size, uncrop_uv
-from posa_vla.model.anchor_attention import soft_argmax
 from posa_vla.model.network import Sight
 
 
 @dataclass(frozen=True)
 class AttentionView:
-    """Predicted anchors of B observations in C cameras; the anchors are task and end, in this order.
+    """Where B observations are looked at in C cameras; the anchors are task and end, in this order.
 
-    Without the end anchor (a switch of the network) its maps and confidences are zero and its points NaN.
+    Without the end anchor (a switch of the network) its maps and confidences are zero and its points NaN; so are
+    those of a true anchor (maps=ground_truth) that is unknown or out of the picture.
 
     Args:
         maps: (B, C, 2, Hp, Wp) in [0, 1] on a grid over the whole image; zero where the network saw nothing.
-        uv: (B, C, 2, 2), soft-argmax of the maps as fractions of the image's width and height.
-        confidence: (B, C, 2) in [0, 1], the highest value of each map.
+        uv: (B, C, 2, 2), soft-argmax of the maps as fractions of the image's width and height, or the true points.
+        confidence: (B, C, 2) in [0, 1], the highest value of each map; 1 for a true point.
     """
 
     maps: Tensor
@@ -33,13 +33,14 @@ def view_of(sight: Sight, image_size: tuple[int, int], output_size: Size) -> Att
     """From the centre crop the network saw to the image it was cut from.
 
     Args:
-        sight: logits (B, C, K, P) over the crop.
+        sight: its focus has maps (B, C, K, P) over the crop.
         image_size: height and width of the whole image in pixels.
         output_size: height and width of the crop, as `centre_crop` took it.
     """
-    uv, _ = soft_argmax(sight.logits.float(), sight.grid)  # (B, C, K, 2)
+    confidence = sight.focus.confidence.float()
+    uv = sight.focus.uv.float().masked_fill(confidence.unsqueeze(-1) == 0, torch.nan)  # (B, C, K, 2)
     maps = _uncrop_maps(sight.maps.float(), image_size, output_size)
-    view = AttentionView(maps, uncrop_uv(uv, image_size, output_size), sight.maps.float().amax((-2, -1)))
+    view = AttentionView(maps, uncrop_uv(uv, image_size, output_size), confidence)
     return view if maps.shape[2] == 2 else _without_end(view)
 
 

@@ -45,7 +45,7 @@ class PosaVLAConfig(NetworkOverrides, PreTrainedConfig):
         n_action_steps: Actions of each chunk that are executed before planning anew; default half a chunk, for
             `tiny` 2.
         anchor_steps: Optimiser steps of stage 1, which trains the anchors alone (paper: 20,000 of 220,000);
-            by default 20,000, for `tiny` 2,000.
+            by default 20,000, for `tiny` 2,000, and 0 where no loss trains the anchors.
         seed: Every random draw of training is a function of (seed, step, process), so that a resumed run
             repeats an uninterrupted one.
         crop: Sides of the window the network sees as a fraction of the image's: random windows in training, the
@@ -91,12 +91,17 @@ class PosaVLAConfig(NetworkOverrides, PreTrainedConfig):
         if self.n_action_steps is None:
             self.n_action_steps = min(self.chunk_size, N_ACTION_STEPS.get(self.preset, max(1, self.chunk_size // 2)))
         if self.anchor_steps is None:
-            self.anchor_steps = ANCHOR_STEPS[self.preset]
+            self.anchor_steps = ANCHOR_STEPS[self.preset] if self.network().uses_anchor_loss else 0
         if self.encoder_lr_scale is None:
             self.encoder_lr_scale = 0.1 if self.pretrained else 1.0
         if not 1 <= self.n_action_steps <= self.chunk_size:
             raise PosaError(
                 f"n_action_steps must lie between 1 and chunk_size={self.chunk_size}, found {self.n_action_steps}"
+            )
+        if self.anchor_steps and self.maps == "ground_truth":
+            raise PosaError(
+                f"maps=ground_truth trains no anchors, found a first stage of anchor_steps={self.anchor_steps}: leave "
+                "--policy.anchor_steps out, or set it to 0"
             )
         if not 0.0 < self.crop <= 1.0:
             raise PosaError(f"crop is a fraction of the image's sides in (0, 1], found {self.crop}")
@@ -118,7 +123,7 @@ class PosaVLAConfig(NetworkOverrides, PreTrainedConfig):
     @property
     def uses_anchors(self) -> bool:
         """Whether training needs the dataset's anchors column."""
-        return self.network().uses_anchor_loss
+        return self.network().uses_anchors
 
     @property
     def image_shape(self) -> tuple[int, int]:

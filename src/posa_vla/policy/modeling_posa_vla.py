@@ -27,7 +27,7 @@ from posa_vla.contract import (
 from posa_vla.data.augmentation import augment, centre_crop
 from posa_vla.data.tasks import task_ids
 from posa_vla.errors import PosaError
-from posa_vla.model.network import Batch, PosaNetwork
+from posa_vla.model.network import Batch, PosaNetwork, Sight
 from posa_vla.policy.attention import AttentionView, view_of
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 from posa_vla.policy.image_transforms import refuse_geometric_transforms, running_train_config
@@ -86,6 +86,11 @@ class PosaVLAPolicy(PreTrainedPolicy):
         self.init_rtc_processor()
         self.reset()
 
+    @property
+    def needs_anchors(self) -> bool:
+        """Whether acting, too, needs `ANCHORS` in the batch, (B, C, 2, 4) in the order of `cameras`."""
+        return self.config.maps == "ground_truth"
+
     # ---- training -------------------------------------------------------------------------------------------
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
@@ -140,26 +145,22 @@ class PosaVLAPolicy(PreTrainedPolicy):
         return self._resize(images), anchors
 
     def _anchors(self, batch: dict[str, Any]) -> Tensor | None:
-        """Labels (B, C, 2, 4) in the policy's camera order, or None where no loss asks for them."""
+        """Labels (B, C, 2, 4) in the policy's camera order, or None where nothing asks for them."""
         if not self.config.uses_anchors:
             return None
-        needed = [ANCHORS] + [STEPS_TO_INTERACTION] * (self.config.task_labels == "event_frames")
+        supervised = self.config.network().uses_anchor_loss
+        needed = [ANCHORS] + [STEPS_TO_INTERACTION] * (supervised and self.config.task_labels == "event_frames")
         for key in needed:
             if key not in batch:
                 raise PosaError(
                     f"expected the column {key} in the training dataset, found none: add it with `posa-vla label "
                     "--dataset.root=DATASET --rig=RIG --output=NEW`, or train without anchors with "
-                    "--policy.spatial_loss=false --policy.contrastive=none"
+                    "--policy.maps=predicted --policy.spatial_loss=false --policy.contrastive=none"
                 )
         anchors = batch[ANCHORS]
         if self.anchor_rows is not None:
             anchors = anchors[:, self.anchor_rows]
-        if anchors.shape[1:] != (len(self.cameras), 2, 4):
-            raise PosaError(
-                f"expected {ANCHORS} of {len(self.cameras)} cameras, shape (B, {len(self.cameras)}, 2, 4), found "
-                f"{tuple(anchors.shape)}: label the dataset with a rig of the cameras {', '.join(self.cameras)}"
-            )
-        return anchors
+        return self._of_every_camera(anchors)
 
     def _goals(self, task_index: Tensor) -> Tensor:
         """Goal ids (B,) of the dataset's sentence ids: several sentences may mean one goal."""
@@ -202,8 +203,7 @@ class PosaVLAPolicy(PreTrainedPolicy):
             **kwargs: inference_delay, prev_chunk_left_over, execution_horizon of real-time chunking.
         """
         self.eval()
-        images = self._observed_images(batch)
-        sight = self.network.look(images, batch[LANGUAGE_TOKENS], batch[LANGUAGE_MASK])
+        images, sight = self._look(batch)
         memory = self.network.remember(images, sight, batch[STATE])
         shape = (len(images), self.config.chunk_size, self.config.action_dim)
         if noise is None:
@@ -218,12 +218,33 @@ class PosaVLAPolicy(PreTrainedPolicy):
     def attention(self, batch: dict[str, Any]) -> AttentionView:
         """Where the policy looks for preprocessed observations, in whole-image coordinates."""
         self.eval()
-        sight = self.network.look(self._observed_images(batch), batch[LANGUAGE_TOKENS], batch[LANGUAGE_MASK])
+        _, sight = self._look(batch)
         return view_of(sight, self.config.image_shape, self.config.augmentation.output_size)
 
-    def _observed_images(self, batch: dict[str, Any]) -> Tensor:
-        images, _ = centre_crop(self._stack_images(batch), None, self.config.augmentation.output_size)
-        return self._resize(images)
+    def _look(self, batch: dict[str, Any]) -> tuple[Tensor, Sight]:
+        """The network's images (B, C, 3, S, S) of preprocessed observations, and what it sees in them."""
+        anchors = self._privileged_anchors(batch) if self.needs_anchors else None
+        images, anchors = centre_crop(self._stack_images(batch), anchors, self.config.augmentation.output_size)
+        images = self._resize(images)
+        return images, self.network.look(images, batch[LANGUAGE_TOKENS], batch[LANGUAGE_MASK], anchors)
+
+    def _privileged_anchors(self, batch: dict[str, Any]) -> Tensor:
+        """True anchors (B, C, 2, 4) of the observations, cameras in the policy's order."""
+        if ANCHORS not in batch:
+            raise PosaError(
+                f"expected {ANCHORS} in the batch, because this policy looks where the true anchors are "
+                "(maps=ground_truth), found none: evaluate it with `posa-vla eval`, which takes them from the "
+                "simulator, or train one with --policy.maps=predicted"
+            )
+        return self._of_every_camera(batch[ANCHORS])
+
+    def _of_every_camera(self, anchors: Tensor) -> Tensor:
+        if anchors.shape[1:] != (len(self.cameras), 2, 4):
+            raise PosaError(
+                f"expected {ANCHORS} of {len(self.cameras)} cameras, shape (B, {len(self.cameras)}, 2, 4), found "
+                f"{tuple(anchors.shape)}: label the dataset with a rig of the cameras {', '.join(self.cameras)}"
+            )
+        return anchors
 
     def _stack_images(self, batch: dict[str, Any]) -> Tensor:
         """(B, C, 3, H, W) float in [0, 1], cameras in the policy's order."""
