@@ -14,6 +14,7 @@ COMMANDS = {
     "cache": ("posa_vla.data.cache", "decode a dataset once into memory-mapped frames"),
     "train": ("posa_vla.training.trainer", "train PosA-VLA in two stages, anchors first"),
     "eval": ("posa_vla.evaluation.command", "run seeded episodes and write JSON and an HTML report"),
+    "validate": ("posa_vla.inspection.validate", "name every corrupt episode and file of a LeRobotDataset"),
     "bench": ("posa_vla.benchmarks", "measure: model | anchors | cache | sim"),
     "demo": ("posa_vla.demo", "record, label, cache, train, evaluate, report"),
 }
