@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 
+from posa_vla.anchors.label import label_episode
+from posa_vla.rigs import load_rig
 from posa_vla.sim.benchmark import expert_table, run_episode
 from posa_vla.sim.conditions import CONDITIONS
 from posa_vla.sim.env import TabletopEnv
-from posa_vla.sim.expert import Expert
+from posa_vla.sim.expert import Expert, grasp_point
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
@@ -90,3 +92,36 @@ def test_the_table_counts_every_condition():
     env.close()
     assert "basic            1/1" in table
     assert "lights           0/0" in table
+
+
+def test_it_names_the_next_interaction_as_the_labels_do():
+    """Known exactly while the labels know it, and the point at which the hand then really closes."""
+    env = TabletopEnv(split="train", image_size=16)
+    expert, gap = Expert(env), []
+    for seed in range(5):
+        env.reset(seed=seed)
+        expert.reset()
+        told, poses, grip, terminated = [], [], [], False
+        while not terminated:
+            told.append(expert.interaction())
+            poses.append(env.ground_truth().ee_pose)
+            action = expert.act()
+            grip.append((action[6] + 1) / 2)
+            *_, terminated, _, _ = env.step(action)
+        labels = label_episode(np.array(poses), np.array(grip), load_rig("tabletop").cameras)
+        known = labels.steps_to_interaction[:, 0] >= 0
+        assert [point is not None for point in told] == known.tolist()
+        close = poses[labels.interactions.frames[0]][:3]
+        gap += [np.linalg.norm(point - close) for point in told if point is not None]
+    env.close()
+    assert max(gap) < 0.02
+
+
+def test_a_missed_grasp_leaves_the_interaction_ahead():
+    env = TabletopEnv(split="train", image_size=16)
+    env.reset(seed=0)
+    expert = Expert(env)
+    for _ in range(8):
+        env.step(np.array([0, 0, 0, 0, 0, 0, 1.0]))  # closes on air
+    np.testing.assert_array_equal(expert.interaction(), grasp_point(env.ground_truth().target_state))
+    env.close()
