@@ -15,13 +15,15 @@ COMMANDS = {
     "train": ("posa_vla.training.trainer", "train PosA-VLA in two stages, anchors first"),
     "eval": ("posa_vla.evaluation.command", "run seeded episodes and write JSON and an HTML report"),
     "validate": ("posa_vla.inspection.validate", "name every corrupt episode and file of a LeRobotDataset"),
+    "experiment": ("posa_vla.experiments.command", "run a grid of trainings and evaluations, resumable cell by cell"),
+    "export": ("posa_vla.policy.export", "copy a checkpoint in half precision, to share it"),
     "bench": ("posa_vla.benchmarks", "measure: model | anchors | cache | sim"),
     "demo": ("posa_vla.demo", "record, label, cache, train, evaluate, report"),
 }
 
 
 def usage() -> str:
-    lines = [f"  {name:<8} {summary}" for name, (_, summary) in COMMANDS.items()]
+    lines = [f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()]
     return "usage: posa-vla COMMAND [--flag=value ...]   (posa-vla COMMAND --help)\n\n" + "\n".join(lines)
 
 

@@ -23,3 +23,20 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
     low = 0.0 if successes == 0 else max(0.0, centre - margin)  # exact ends, not 1e-17
     high = 1.0 if successes == trials else min(1.0, centre + margin)
     return low, high
+
+
+def newcombe(successes: int, trials: int, reference_successes: int, reference_trials: int) -> tuple[float, float]:
+    """95 % interval of the difference of two independent binomial rates, rate minus reference, in [-1, 1].
+
+    The hybrid score interval, method 10 of Newcombe (1998), "Interval estimation for the difference between
+    independent proportions", Statistics in Medicine 17: the two Wilson intervals put together.
+    """
+    if not trials or not reference_trials:
+        return -1.0, 1.0
+    rate, reference = successes / trials, reference_successes / reference_trials
+    low, high = wilson(successes, trials)
+    reference_low, reference_high = wilson(reference_successes, reference_trials)
+    difference = rate - reference
+    below = sqrt((rate - low) ** 2 + (reference_high - reference) ** 2)
+    above = sqrt((high - rate) ** 2 + (reference - reference_low) ** 2)
+    return difference - below, difference + above

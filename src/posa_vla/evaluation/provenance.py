@@ -35,15 +35,20 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
 
-def machine() -> dict[str, str]:
+def host() -> dict[str, str]:
+    """System, processor and memory; needs no torch."""
     facts = {"system": f"{platform.system()} {platform.machine()}", "cpu": _cpu(), "cores": str(os.cpu_count())}
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         facts["memory"] = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
+    return facts
+
+
+def machine() -> dict[str, str]:
+    """The host and its accelerator."""
     import torch
 
-    if torch.cuda.is_available():
-        facts["gpu"] = torch.cuda.get_device_name(0)
-    return facts
+    gpu = {"gpu": torch.cuda.get_device_name(0)} if torch.cuda.is_available() else {}
+    return host() | gpu
 
 
 def _cpu() -> str:

@@ -1,0 +1,77 @@
+"""How the anchor error relates to success, episode by episode, and where the policy looks when it fails."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import mannwhitneyu
+
+from posa_vla.contract import CAMERAS
+from posa_vla.evaluation.records import SUCCESS
+from posa_vla.experiments.markdown import DASH, number, percent, rate, table
+from posa_vla.experiments.numbers import Group, Rate, middle
+
+FIRST, MEAN, LATE = (f"{CAMERAS[0]}_{when}" for when in ("first", "mean", "late"))
+ON_TARGET = 0.08
+"""Fraction of the image's side within which the task anchor counts as on the target: the bar of the pipeline's
+anchor error, about an object's width."""
+QUANTILES = 4
+
+
+def anchor_tables(found: Sequence[Group]) -> list[str]:
+    """By quarter of the error, and by how the episode ended; variants without anchors have no rows."""
+    known = [(group, rows) for group in found if (rows := _known(group))]
+    if not known:
+        return ["No episode has an anchor error: evaluate with attention_every above 0."]
+    by_quarter = [row for group, rows in known for row in quarters(group.variant, rows)]
+    by_end = [row for group, rows in known for row in endings(group.variant, rows)]
+    return [
+        "Success by the task anchor's error in the head view (mean over the reach, fraction of the image's side), "
+        "in quarters of the episodes; AUC: how often a failed episode's error exceeds a solved one's (0.5: chance):",
+        table(["variant", "error", "episodes", "success [95 %]", "AUC"], by_quarter),
+        f"Where the policy looks, by how the episode ended (medians; `late`: the last samples of the reach; on "
+        f"target: late error at most {ON_TARGET}):",
+        table(["variant", "ended", "episodes", "first frame", "reach", "late", "on target late"], by_end),
+    ]
+
+
+def _known(group: Group) -> list[dict[str, Any]]:
+    return [row for row in group.episodes() if row[MEAN] is not None]
+
+
+def quarters(variant: str, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    ordered = sorted(rows, key=lambda row: row[MEAN])
+    table_rows = []
+    for index, part in enumerate(np.array_split(np.arange(len(ordered)), QUANTILES)):
+        if not len(part):
+            continue
+        chosen = [ordered[i] for i in part]
+        span = f"{chosen[0][MEAN]:.3f} – {chosen[-1][MEAN]:.3f}"
+        solved = Rate(sum(row["outcome"] == SUCCESS for row in chosen), len(chosen))
+        shown = number(auc(rows), 2) if index == 0 else ""
+        table_rows.append([variant if index == 0 else "", span, str(len(chosen)), rate(solved), shown])
+    return table_rows
+
+
+def auc(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Probability that a failed episode's error is above a solved one's, ties half; None without both."""
+    solved = [row[MEAN] for row in rows if row["outcome"] == SUCCESS]
+    failed = [row[MEAN] for row in rows if row["outcome"] != SUCCESS]
+    if not solved or not failed:
+        return None
+    return float(mannwhitneyu(failed, solved).statistic) / (len(solved) * len(failed))
+
+
+def endings(variant: str, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """One row per way to end, successes first, then failures by frequency."""
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        kinds.setdefault(row["reason"] or row["outcome"], []).append(row)
+    ordered = sorted(kinds.items(), key=lambda item: (item[0] != SUCCESS, -len(item[1])))
+    table_rows = []
+    for index, (kind, members) in enumerate(ordered):
+        late = [row[LATE] for row in members if row[LATE] is not None]
+        share = percent(sum(error <= ON_TARGET for error in late) / len(late)) if late else DASH
+        errors = [number(middle(row[column] for row in members), 3) for column in (FIRST, MEAN, LATE)]
+        table_rows.append([variant if index == 0 else "", kind, str(len(members)), *errors, share])
+    return table_rows

@@ -1,0 +1,73 @@
+"""The posa-vla commands that a cell consists of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from posa_vla.experiments.spec import Options
+from posa_vla.experiments.store import CellFolder
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command.
+
+    Args:
+        name: of the command.
+        words: its command line, the name first.
+        output: the folder it makes.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    output: Path
+
+
+def dataset_stages(folder: CellFolder, threads: int) -> list[Stage]:
+    """record → label → cache; each output appears in one rename, so that a folder that exists is complete."""
+    data, root = folder.cell.dataset, folder.dataset
+    recorded, labelled, cache = root / "demonstrations", root / "labelled", root / "cache"
+    record = (f"--output={recorded}", f"--workers={threads}", *flags(data.record))
+    label = (f"--dataset.root={recorded}", f"--output={labelled}", *flags(data.label))
+    return [
+        Stage("record", ("record", *record), recorded),
+        Stage("label", ("label", *label), labelled),
+        Stage("cache", ("cache", f"--dataset.root={labelled}", f"--output={cache}"), cache),
+    ]
+
+
+def cell_stages(folder: CellFolder, threads: int) -> list[Stage]:
+    """train → eval, or eval alone for the policies of another experiment."""
+    evaluate = Stage("eval", _eval_words(folder, threads), folder.path / "eval")
+    if folder.cell.policy_of is not None:
+        return [evaluate]
+    return [Stage("train", _train_words(folder, threads), folder.train), evaluate]
+
+
+def _train_words(folder: CellFolder, threads: int) -> tuple[str, ...]:
+    root, cell = folder.dataset, folder.cell
+    data = (f"--dataset.root={root / 'labelled'}", f"--cache={root / 'cache'}")
+    again = ("--resume=true",) if has_checkpoint(folder.train) else ()
+    return (
+        "train",
+        *data,
+        f"--output_dir={folder.train}",
+        f"--seed={cell.seed}",
+        f"--threads={threads}",
+        *flags(cell.train),
+        *again,
+    )
+
+
+def _eval_words(folder: CellFolder, threads: int) -> tuple[str, ...]:
+    options: Options = {"workers": str(threads)} | folder.cell.eval
+    paths = (f"--policy.path={folder.checkpoint}", f"--dataset.root={folder.dataset / 'labelled'}")
+    return ("eval", *paths, f"--output={folder.path / 'eval'}", *flags(options))
+
+
+def has_checkpoint(train: Path) -> bool:
+    checkpoints = train / "checkpoints"
+    return checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir())
+
+
+def flags(options: Options) -> tuple[str, ...]:
+    return tuple(f"--{name}={value}" for name, value in options.items())

@@ -1,0 +1,138 @@
+"""Cells of one variant put together: what tables and plots show."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import mean, median
+from typing import Any
+
+from posa_vla.contract import CAMERAS
+from posa_vla.evaluation.intervals import wilson
+from posa_vla.evaluation.records import ERROR, SUCCESS
+
+ANCHOR = f"{CAMERAS[0]}_first"
+"""The anchor error that stands for all: the fixed view's task anchor at the first frame, which only the sentence
+gives away."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Successes among episodes that ended without an error, with Wilson's 95 % interval."""
+
+    count: int
+    trials: int
+
+    @property
+    def value(self) -> float | None:
+        return self.count / self.trials if self.trials else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson(self.count, self.trials)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cells of one variant on one dataset, one per seed.
+
+    Args:
+        variant, dataset: names.
+        cells: their results, by seed.
+    """
+
+    variant: str
+    dataset: str
+    cells: tuple[dict[str, Any], ...]
+
+    def episodes(self, condition: str | None = None) -> list[dict[str, Any]]:
+        """Episodes that ended without an error, of all conditions or of one."""
+        rows = [row for cell in self.cells for row in cell_episodes(cell)]
+        return [r for r in rows if r["outcome"] != ERROR and condition in (None, r["condition"])]
+
+    def success(self, condition: str | None = None) -> Rate:
+        return _success(self.episodes(condition))
+
+    def seed_rates(self, condition: str | None = None) -> list[float]:
+        """One rate per seed, in the order of the seeds."""
+        rates = (_success([r for r in cell_episodes(c) if condition in (None, r["condition"])]) for c in self.cells)
+        return [rate.value for rate in rates if rate.value is not None]
+
+    def wrong_object(self) -> Rate:
+        rows = [row for cell in self.cells for row in cell["conditions"]]
+        return Rate(sum(row["wrong_object"]["count"] for row in rows), sum(row["episodes"] for row in rows))
+
+    def errors(self) -> int:
+        return sum(row["errors"] for cell in self.cells for row in cell["conditions"])
+
+    def median_of_successes(self, column: str) -> float | None:
+        return middle(row[column] for row in self.episodes() if row["outcome"] == SUCCESS)
+
+    def path_ratio(self) -> float | None:
+        """Median of path over the expert's path, of the scenes that both solved."""
+        rows = [row for row in self.episodes() if row["outcome"] == SUCCESS and row["path"] and row["expert_path"]]
+        return middle(row["path"] / row["expert_path"] for row in rows)
+
+    def anchor_error(self, column: str = ANCHOR) -> float | None:
+        known = [row[column] for row in self.episodes() if row[column] is not None]
+        return mean(known) if known else None
+
+    def training_seconds(self) -> float | None:
+        seconds = [cell["training"]["seconds"] for cell in self.cells if cell["training"]]
+        return mean(seconds) if seconds else None
+
+    def training_steps(self) -> float | None:
+        steps = [cell["training"]["steps"] for cell in self.cells if cell["training"]]
+        return mean(steps) if steps else None
+
+    # ---- speed ------------------------------------------------------------------------------------------
+
+    def ms_per_action(self, column: str = "policy_seconds") -> float | None:
+        rows = [row for row in self.episodes() if row["steps"]]
+        steps = sum(row["steps"] for row in rows)
+        return 1000 * sum(row[column] for row in rows) / steps if steps else None
+
+    def ms_per_chunk(self) -> float | None:
+        """Policy time over the chunks predicted: one per `n_action_steps`, begun ones counted."""
+        executed = self.n_action_steps()
+        rows = [row for row in self.episodes() if row["steps"]]
+        if not rows or not executed:
+            return None
+        return 1000 * sum(row["policy_seconds"] for row in rows) / sum(-(-row["steps"] // executed) for row in rows)
+
+    def n_action_steps(self) -> int | None:
+        return self.cells[0]["policy"]["n_action_steps"]
+
+    def millions(self) -> float:
+        """Parameters and buffers of the policy, in millions."""
+        return self.cells[0]["policy"]["numbers"] / 1e6
+
+
+def groups(content: dict[str, Any]) -> list[Group]:
+    """All groups that have a finished cell, in the order of variants, then datasets."""
+    found = []
+    for variant in content["variants"]:
+        for dataset in content["datasets"]:
+            cells = [
+                c for c in content["cells"] if (c["config"]["variant"], c["config"]["dataset"]) == (variant, dataset)
+            ]
+            if cells:
+                found.append(Group(variant, dataset, tuple(sorted(cells, key=lambda c: c["config"]["seed"]))))
+    return found
+
+
+def conditions(content: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(row["condition"] for cell in content["cells"] for row in cell["conditions"]))
+
+
+def cell_episodes(cell: dict[str, Any]) -> list[dict[str, Any]]:
+    columns = cell["episodes"]["columns"]
+    return [dict(zip(columns, row, strict=True)) for row in cell["episodes"]["rows"]]
+
+
+def middle(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(median(known)) if known else None
+
+
+def _success(rows: Sequence[dict[str, Any]]) -> Rate:
+    ended = [row["outcome"] for row in rows if row["outcome"] != ERROR]
+    return Rate(ended.count(SUCCESS), len(ended))

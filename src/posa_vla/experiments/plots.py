@@ -1,0 +1,131 @@
+"""Plots of an experiment from its committed results, as SVG that is the same for the same numbers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from posa_vla.errors import PosaError
+from posa_vla.experiments.numbers import Group, Rate, conditions, groups
+
+CURVES = {
+    "action_loss": "action loss",
+    "task_anchor_error": "task anchor error (training images)",
+    "eval_success": "success on val scenes",
+}
+
+
+def draw(content: dict[str, Any], folder: Path) -> list[Path]:
+    """Write FOLDER/NAME-….svg for everything there are numbers for; returns the files."""
+    plt = _pyplot()
+    found, name = groups(content), content["experiment"]
+    figures = {
+        "success": success_figure(plt, content, found),
+        "training": training_figure(plt, found),
+        "data": data_figure(plt, content, found),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for kind, figure in figures.items():
+        path = folder / f"{name}-{kind}.svg"
+        if figure is None:
+            path.unlink(missing_ok=True)
+            continue
+        figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
+        plt.close(figure)
+        written.append(path)
+    return written
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise PosaError("plots need matplotlib: pip install 'lerobot_policy_posa_vla[plot]'") from error
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "posa-vla", "axes.grid": True, "grid.alpha": 0.3, "font.size": 9})
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def success_figure(plt: Any, content: dict[str, Any], found: Sequence[Group]) -> Any:
+    """Success with its interval per variant, a dot per seed; one panel per condition."""
+    names = conditions(content)
+    labels = [_label(content, group) for group in found]
+    figure, axes = plt.subplots(
+        1, len(names), sharey=True, squeeze=False, figsize=(2.5 + 2.4 * len(names), 1.2 + 0.34 * len(found))
+    )
+    for axis, condition in zip(axes[0], names, strict=True):
+        for row, group in enumerate(found):
+            colour = "C1" if group.variant == content["reference"] else "C0"
+            _interval(axis, group.success(condition), row, colour)
+            rates = group.seed_rates(condition)
+            axis.plot([100 * value for value in rates], [row + 0.22] * len(rates), ".", color="0.5", markersize=3)
+        axis.set(title=condition, xlim=(-3, 103), xlabel="success, %")
+    axes[0][0].set_yticks(range(len(found)), labels)
+    axes[0][0].invert_yaxis()
+    return figure
+
+
+def _interval(axis: Any, rate: Rate, row: float, colour: str) -> None:
+    if rate.value is None:
+        return
+    low, high = rate.interval
+    errors = [[100 * (rate.value - low)], [100 * (high - rate.value)]]
+    axis.errorbar([100 * rate.value], [row], xerr=errors, fmt="o", color=colour, capsize=3, markersize=5)
+
+
+def training_figure(plt: Any, found: Sequence[Group]) -> Any:
+    """Training curves, one colour per variant, one line per seed; None where nothing was trained."""
+    points = [(key, _lines(found, key)) for key in CURVES]
+    drawn = [(key, lines) for key, lines in points if lines]
+    if not drawn:
+        return None
+    figure, axes = plt.subplots(1, len(drawn), squeeze=False, figsize=(4.2 * len(drawn), 3.2))
+    for axis, (key, lines) in zip(axes[0], drawn, strict=True):
+        named = set()
+        for label, index, steps, values in lines:
+            axis.plot(steps, values, color=f"C{index % 10}", linewidth=1, label=None if label in named else label)
+            named.add(label)
+        axis.set(title=CURVES[key], xlabel="step", yscale="log" if key == "action_loss" else "linear")
+    axes[0][-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _lines(found: Sequence[Group], key: str) -> list[tuple[str, int, list[int], list[float]]]:
+    """(label, colour, steps, values) of every cell that logged `key`."""
+    part = "evaluations" if key.startswith("eval_") else "curve"
+    labels = list(dict.fromkeys(group.variant for group in found))
+    lines = []
+    for group in found:
+        for cell in group.cells:
+            points = [p for p in (cell["training"] or {}).get(part, []) if key in p]
+            if points:
+                steps, values = [p["step"] for p in points], [p[key] for p in points]
+                lines.append((group.variant, labels.index(group.variant), steps, values))
+    return lines
+
+
+def data_figure(plt: Any, content: dict[str, Any], found: Sequence[Group]) -> Any:
+    """Success against the number of demonstrations, one line per variant; None where all have as many."""
+    counts = {name: int(record.get("episodes", 200)) for name, record in content["datasets"].items()}
+    if len(set(counts.values())) < 2:
+        return None
+    figure, axis = plt.subplots(figsize=(5, 3.4))
+    for variant in dict.fromkeys(group.variant for group in found):
+        rows = sorted((counts[g.dataset], g.success()) for g in found if g.variant == variant and g.success().trials)
+        middle = [100 * rate.count / rate.trials for _, rate in rows]
+        bounds = [rate.interval for _, rate in rows]
+        below = [value - 100 * low for value, (low, _) in zip(middle, bounds, strict=True)]
+        above = [100 * high - value for value, (_, high) in zip(middle, bounds, strict=True)]
+        axis.errorbar([c for c, _ in rows], middle, yerr=[below, above], marker="o", capsize=3, label=variant)
+    ticks = sorted(set(counts.values()))
+    axis.set(xscale="log", xlabel="demonstrations", ylabel="success, %", ylim=(-3, 103))
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
+    axis.legend(fontsize=8)
+    return figure
+
+
+def _label(content: dict[str, Any], group: Group) -> str:
+    return f"{group.variant}, {group.dataset}" if len(content["datasets"]) > 1 else group.variant

@@ -1,0 +1,28 @@
+"""``--report=true``: the file to commit, and from that file alone the tables and plots of docs/."""
+
+import os
+from pathlib import Path
+
+from posa_vla.experiments import committed, plots, tables
+from posa_vla.experiments.markdown import markers, replace_section
+from posa_vla.experiments.spec import Experiment
+from posa_vla.experiments.store import read_json
+
+DOCUMENT, IMAGES = Path("docs/results.md"), Path("docs/images/experiments")
+
+
+def report(experiment: Experiment, output: Path) -> str:
+    """Write results, plots and the document's section; returns what to print."""
+    path = committed.results_path(experiment)
+    committed.write(committed.collect(experiment, output), path)
+    content = read_json(path) or {}
+    root = experiment.path.absolute().parent.parent
+    images = plots.draw(content, root / IMAGES)
+    document = root / DOCUMENT
+    links = [f"![{image.stem}]({os.path.relpath(image, document.parent)})" for image in images]
+    text = "\n\n".join([tables.render(content), *links])
+    lines = [f"results: {path}", *(f"plot: {image}" for image in images)]
+    if replace_section(document, experiment.name, text):
+        return "\n".join([*lines, f"tables: {document}"])
+    begin, end = markers(experiment.name)
+    return "\n".join([*lines, f"{document} has no {begin} … {end}: add both lines to have the tables there", "", text])

@@ -1,0 +1,119 @@
+"""What is on disk about a cell: OUTPUT/EXPERIMENT/CELL/, and OUTPUT/datasets/KEY/ for what cells share.
+
+cell.json     the configuration it was started with and its hashes
+stages.json   seconds, revisions and commands of each stage so far
+train/ eval/  what the commands write, with train.log and eval.log beside
+result.json   when it has ended; failed.json when it ended badly
+lock          held by whoever runs it, the running command included
+"""
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from posa_vla.data.files import write_json
+from posa_vla.errors import PosaError
+from posa_vla.experiments.cells import Cell
+
+CELL, STAGES, RESULT, FAILED_FILE, LOCK = "cell.json", "stages.json", "result.json", "failed.json", "lock"
+DATASETS = "datasets"
+DONE, FAILED, STALE, STARTED, MISSING, BLOCKED = "done", "failed", "stale", "started", "missing", "blocked"
+"""States; `blocked`: the cell whose policy it evaluates is not trained."""
+
+
+@dataclass(frozen=True)
+class CellFolder:
+    """A cell's folder below `output`."""
+
+    cell: Cell
+    output: Path
+
+    @property
+    def path(self) -> Path:
+        return self.output / self.cell.experiment / self.cell.name
+
+    @property
+    def train(self) -> Path:
+        return self.path / "train"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Of the policy that is evaluated, its own or the other experiment's."""
+        trained = CellFolder(self.cell.policy_of, self.output) if self.cell.policy_of else self
+        return trained.train / "checkpoints" / "last" / "pretrained_model"
+
+    @property
+    def dataset(self) -> Path:
+        return self.output / DATASETS / self.cell.dataset_key
+
+    def state(self) -> str:
+        started = read_json(self.path / CELL)
+        if started is not None and started.get("hash") != self.cell.hash:
+            return STALE
+        if (self.path / RESULT).exists():
+            return DONE
+        if self.cell.policy_of and not CellFolder(self.cell.policy_of, self.output).is_trained():
+            return BLOCKED
+        if (self.path / FAILED_FILE).exists():
+            return FAILED
+        return MISSING if started is None else STARTED
+
+    def is_trained(self) -> bool:
+        """Whether its training has ended, with the present options."""
+        started = read_json(self.path / CELL) or {}
+        return started.get("train_hash") == self.cell.train_hash and self.stages().get("train", {}).get("done", False)
+
+    def stages(self) -> dict[str, Any]:
+        return read_json(self.path / STAGES) or {}
+
+    def begin(self) -> None:
+        """Write down what is being run; a folder of other options is emptied as far as they differ."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        before = read_json(self.path / CELL)
+        if before is not None and before.get("hash") != self.cell.hash:
+            self._clear(keep_training=before.get("train_hash") == self.cell.train_hash)
+        (self.path / FAILED_FILE).unlink(missing_ok=True)
+        hashes = {"hash": self.cell.hash, "train_hash": self.cell.train_hash}
+        write_json(self.path / CELL, {**hashes, "config": self.cell.config()})
+
+    def _clear(self, keep_training: bool) -> None:
+        """The result goes first, so that a kill in between leaves no result beside foreign files."""
+        for name in (RESULT, FAILED_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        stages = {name: stage for name, stage in self.stages().items() if keep_training and name == "train"}
+        write_json(self.path / STAGES, stages)
+        for name in ("eval",) if keep_training else ("eval", "train"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+            (self.path / f"{name}.log").unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The file's content; None where there is no such file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise PosaError(f"{path} is not JSON ({error}): remove its folder to run it again") from error
+
+
+@contextlib.contextmanager
+def try_lock(folder: Path) -> Iterator[int | None]:
+    """The descriptor of FOLDER/lock, held; None where another process holds it.
+
+    A command that inherits the descriptor keeps the lock alive: after a SIGKILL of the runner nobody starts a
+    second training beside the first one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield file.fileno()

@@ -1,0 +1,129 @@
+"""Markdown tables of an experiment, made from its committed results alone."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from posa_vla.evaluation.intervals import newcombe
+from posa_vla.experiments.anchor_tables import anchor_tables
+from posa_vla.experiments.estimate import duration
+from posa_vla.experiments.markdown import DASH, number, percent, rate, table
+from posa_vla.experiments.numbers import Group, conditions, groups
+
+Column = tuple[str, Callable[[Group], str]]
+
+
+def render(content: dict[str, Any]) -> str:
+    """The whole section: question, tables, and what they rest on."""
+    found = groups(content)
+    parts = [f"*{content['question']}*", _command(content)]
+    makers: dict[str, Callable[[dict[str, Any], list[Group]], list[str]]] = {
+        "success": success_tables,
+        "efficiency": efficiency_table,
+        "anchors": lambda _, groups_: anchor_tables(groups_),
+    }
+    for name in content["tables"]:
+        parts += makers[name](content, found)
+    return "\n\n".join([*parts, *basis(content, found)])
+
+
+def _command(content: dict[str, Any]) -> str:
+    name = content["experiment"]
+    return f"`posa-vla experiment {name}`, then `posa-vla experiment {name} --report=true`."
+
+
+def success_tables(content: dict[str, Any], found: list[Group]) -> list[str]:
+    """One row per variant over all conditions; where there are several, one column per condition as well."""
+    several = len(content["datasets"]) > 1
+    columns: list[Column] = [
+        ("variant", lambda g: g.variant),
+        *([("dataset", lambda g: g.dataset)] if several else []),
+        ("episodes", lambda g: f"{g.success().trials}" + (f" (+{g.errors()} errors)" if g.errors() else "")),
+        ("success [95 %]", lambda g: rate(g.success())),
+        ("each seed", lambda g: ", ".join(percent(value) for value in g.seed_rates())),
+        (f"against {content['reference']}, points", lambda g: difference(g, reference(content, found, g))),
+        ("wrong object", lambda g: percent(g.wrong_object().value, 1)),
+        ("steps (expert)", lambda g: f"{number(g.median_of_successes('steps'), 0)} {_expert(g)}"),
+        ("path / expert's", lambda g: number(g.path_ratio(), 2)),
+        ("anchor error", lambda g: number(g.anchor_error(), 3)),
+        ("training steps", lambda g: number(g.training_steps(), 0)),
+        ("training time", lambda g: DASH if g.training_seconds() is None else duration(g.training_seconds() or 0.0)),
+        ("M numbers", lambda g: number(g.millions(), 2)),
+    ]
+    parts = [_grouped(columns, found)]
+    names = conditions(content)
+    if len(names) > 1:
+        first = columns[: 1 + several]
+        parts.append("Success per condition, seeds pooled:")
+        parts.append(_grouped([*first, *(_condition_column(name) for name in names)], found))
+    return parts
+
+
+def _condition_column(name: str) -> Column:
+    return name, lambda group: rate(group.success(name))
+
+
+def _expert(group: Group) -> str:
+    return f"({number(group.median_of_successes('expert_steps'), 0)})"
+
+
+def efficiency_table(content: dict[str, Any], found: list[Group]) -> list[str]:
+    columns: list[Column] = [
+        ("variant", lambda g: g.variant),
+        ("executed per chunk", lambda g: number(g.n_action_steps(), 0)),
+        ("ms per action", lambda g: number(g.ms_per_action(), 1)),
+        ("ms per chunk", lambda g: number(g.ms_per_chunk(), 1)),
+        ("environment ms per step", lambda g: number(g.ms_per_action("env_seconds"), 1)),
+        ("action steps", lambda g: number(g.median_of_successes("steps"), 0)),
+        ("policy seconds", lambda g: number(g.median_of_successes("policy_seconds"), 2)),
+        ("path, m", lambda g: number(g.median_of_successes("path"), 3)),
+        ("smoothness", lambda g: number(g.median_of_successes("smoothness"), 2)),
+        ("success [95 %]", lambda g: rate(g.success())),
+    ]
+    legend = (
+        "Steps, policy seconds, path and smoothness (log dimensionless jerk, nearer 0 is smoother): medians over "
+        "solved episodes. ms per action: wall-clock per executed action, processors included; ms per chunk: the same "
+        "time per chunk predicted."
+    )
+    return [_grouped(columns, found), legend]
+
+
+def reference(content: dict[str, Any], found: Sequence[Group], group: Group) -> Group | None:
+    """The reference variant on the same dataset."""
+    same = [other for other in found if (other.variant, other.dataset) == (content["reference"], group.dataset)]
+    return same[0] if same else None
+
+
+def difference(group: Group, other: Group | None) -> str:
+    """Difference of the success rates in points with Newcombe's 95 % interval."""
+    if other is None or other.variant == group.variant:
+        return DASH
+    mine, theirs = group.success(), other.success()
+    if not mine.trials or not theirs.trials:
+        return DASH
+    low, high = newcombe(mine.count, mine.trials, theirs.count, theirs.trials)
+    points = 100 * (mine.count / mine.trials - theirs.count / theirs.trials)
+    return f"{points:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def basis(content: dict[str, Any], found: Sequence[Group]) -> list[str]:
+    """What a reader must know to judge the tables; said by the results themselves."""
+    cells = content["cells"]
+    revisions = sorted({str(revision) for cell in cells for stage in cell["git"].values() for revision in stage})
+    machines = sorted({f"{c['machine'].get('gpu') or c['machine']['cpu']}, {c['threads']} thread(s)" for c in cells})
+    sentences = [
+        "Intervals cover the scenes, pooled over seeds, not the spread between training runs: compare each seed.",
+        f"Code: {', '.join(revisions)}. Machine: {'; '.join(machines)}.",
+    ]
+    data: dict[str, set[str]] = {}
+    for cell in cells:
+        data.setdefault(cell["config"]["dataset"], set()).add(cell["dataset"])
+    mixed = sorted(name for name, fingerprints in data.items() if len(fingerprints) > 1)
+    if mixed:
+        sentences.append(f"**Cells were trained on different recordings of {', '.join(mixed)}.**")
+    if content["missing"]:
+        sentences.append(f"**Not finished: {', '.join(content['missing'])}.**")
+    return [" ".join(sentences), *([content["notes"]] if content["notes"] else [])]
+
+
+def _grouped(columns: Sequence[Column], found: Sequence[Group]) -> str:
+    return table([name for name, _ in columns], [[show(group) for _, show in columns] for group in found])
