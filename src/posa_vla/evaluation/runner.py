@@ -16,6 +16,7 @@ from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
 from lerobot.utils.import_utils import register_third_party_plugins
 
 from posa_vla.errors import PosaError
+from posa_vla.training.bundle import resolve
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 PREPROCESSOR = "policy_preprocessor.json"
@@ -74,9 +75,10 @@ class PolicyRunner:
         read_config(path)
         try:
             self.config = _configure(path, source)
+            overrides = resolve(self.config, path) | _device_override(path, str(self.config.device))
             self.policy = get_policy_class(self.config.type).from_pretrained(path, config=self.config, strict=True)
             self.preprocess, self.postprocess = make_pre_post_processors(
-                self.config, str(path), preprocessor_overrides=_device_override(path, str(self.config.device))
+                self.config, str(path), preprocessor_overrides=overrides
             )
         except PosaError:
             raise
@@ -152,7 +154,8 @@ def _configure(path: Path, source: PolicySource) -> PreTrainedConfig:
         return config
     if not hasattr(config, "n_action_steps"):
         raise PosaError(f"a {config.type} policy has no n_action_steps: leave --n_action_steps out")
-    longest = getattr(config, "chunk_size", None) or getattr(config, "horizon", None) or source.n_action_steps
+    longest = len(config.action_delta_indices or ()) or source.n_action_steps
+    longest += min(0, *(config.action_delta_indices or (0,)))  # a chunk may begin at the oldest observation
     if not 1 <= source.n_action_steps <= longest:
         raise PosaError(
             f"expected --n_action_steps between 1 and {longest}, the checkpoint's chunk, found {source.n_action_steps}"

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import draccus
+from draccus.utils import DecodingError
 from lerobot.configs import PreTrainedConfig
+from lerobot.utils.import_utils import register_third_party_plugins
 
 from posa_vla.errors import PosaError, unknown_name
 from posa_vla.evaluation.records import EnvOptions
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
+from posa_vla.training.bundle import resolve
 from posa_vla.training.checkpoint import PRETRAINED_MODEL, TRAINING_STATE, Checkpoints, read_json
+from posa_vla.training.peer_config import PeerConfig
+from posa_vla.training.recipes import POSA_VLA, recipe
 
 SAMPLERS = ("uniform", "task_balanced")
 
@@ -28,7 +33,7 @@ class DatasetConfig:
 
 @dataclass
 class TrainConfig:
-    """Train PosA-VLA; options of the policy are written --policy.NAME=VALUE.
+    """Train PosA-VLA, or with --policy.type another policy of LeRobot's; its options are --policy.NAME=VALUE.
 
     Args:
         dataset: --dataset.root=DIR, a labelled LeRobotDataset; its frame cache is built or checked first.
@@ -36,8 +41,8 @@ class TrainConfig:
         output_dir: where checkpoints and the log go.
         resume: continue the newest checkpoint in output_dir, whose options need not be repeated; a run that was
             interrupted before its first checkpoint starts again.
-        steps: optimiser steps of both stages together; 0 = the preset's (paper: 220,000; tiny: 6,000).
-        batch_size: samples per step and process; 0 = the preset's (paper: 16; tiny: 64).
+        steps: optimiser steps of both stages together; 0 = the recipe's (paper: 220,000; tiny: 6,000).
+        batch_size: samples per step and process; 0 = the recipe's (paper: 16; tiny: 64).
         seed: of initialisation, data order, augmentation and noise.
         log_freq: steps between two lines of log.jsonl; 0 = only the last.
         save_freq: steps between two checkpoints; 0 = only the last.
@@ -51,6 +56,7 @@ class TrainConfig:
             follows the clock, so that two such runs are not byte-identical); 0 = no limit.
         after_interaction: share of the frames after the last interaction (lift and hold) that an epoch shows
             (paper: 1; tiny: 0.3).
+        peer: what policies other than posa_vla get: --peer.recipe=small, --peer.augmentation.enabled=false, ....
         sampler: `uniform` over frames, or `task_balanced`: tasks equally often, with same-task pairs.
         resident: keep all frames in the device's memory: faster on a GPU that has room for them.
         ema_decay: decay of the averaged weights that are saved as the policy; 0 = save the raw ones.
@@ -77,6 +83,7 @@ class TrainConfig:
     env: EnvOptions = field(default_factory=EnvOptions)
     max_minutes: float = 0.0
     after_interaction: float | None = None
+    peer: PeerConfig = field(default_factory=PeerConfig)
     sampler: str = "uniform"
     resident: bool = False
     ema_decay: float = 0.999
@@ -97,31 +104,6 @@ class TrainConfig:
         return 60.0 * self.max_minutes if self.max_minutes > 0 else None
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Defaults of one preset: of the run, and of the policy's options (as command-line words)."""
-
-    steps: int
-    batch_size: int
-    after_interaction: float = 1.0
-    policy: tuple[str, ...] = ()
-
-
-PAPER = Recipe(steps=220_000, batch_size=16)
-"""Sec. 4.2: 20k + 200k steps of batch 16; rate and warm-up are the policy's own defaults."""
-
-RECIPES = {
-    "paper": PAPER,
-    "sim": PAPER,
-    "tiny": Recipe(
-        steps=6_000,
-        batch_size=64,
-        after_interaction=0.3,
-        policy=("--optimizer_lr=1e-3", "--scheduler_warmup_steps=200"),
-    ),
-}
-"""`tiny`: from scratch in minutes on two CPU cores, so a larger rate, a short warm-up and a larger batch."""
-
 MAY_CHANGE = (
     *("dataset.", "cache", "output_dir", "resume", "log_freq", "save_freq", "keep_last", "resident"),
     *("eval_", "env.", "threads", "tensorboard", "wandb"),
@@ -129,7 +111,7 @@ MAY_CHANGE = (
 """Beginnings of the options a resumed run may set anew: none changes what is learned (threads: only rounding)."""
 
 
-def parse(argv: list[str]) -> tuple[TrainConfig, PosaVLAConfig, Path | None]:
+def parse(argv: list[str]) -> tuple[TrainConfig, PreTrainedConfig, Path | None]:
     """Options of the run and of the policy, and the checkpoint to continue from (None: a fresh start)."""
     own, policy_words = split_words(argv)
     config = draccus.parse(config_class=TrainConfig, args=own)
@@ -165,27 +147,64 @@ def split_words(argv: list[str]) -> tuple[list[str], list[str]]:
     return own, policy
 
 
-def _fresh_policy(config: TrainConfig, words: list[str]) -> PosaVLAConfig:
-    """The policy's options over the preset's recipe; fills the run's own defaults from it too."""
-    name = draccus.parse(config_class=PosaVLAConfig, args=words).preset
-    recipe = RECIPES.get(name, PAPER)
-    config.steps = config.steps or recipe.steps
-    config.batch_size = config.batch_size or recipe.batch_size
+def take_type(words: list[str]) -> tuple[str | None, list[str]]:
+    """The value of ``--type`` among the policy's words, and the other words."""
+    chosen, rest = None, []
+    words = [part for word in words for part in (word.split("=", 1) if word.startswith("--type=") else [word])]
+    for before, word in zip(["", *words], words, strict=False):
+        if before == "--type":
+            chosen = word
+        elif word != "--type":
+            rest.append(word)
+    return chosen, rest
+
+
+def policy_config_class(name: str) -> type[PreTrainedConfig]:
+    """Configuration class of a policy type that LeRobot knows, plugins included."""
+    register_third_party_plugins()
+    known = PreTrainedConfig.get_known_choices()
+    if name not in known:
+        raise unknown_name("policy type", name, known)
+    return known[name]
+
+
+def _fresh_policy(config: TrainConfig, words: list[str]) -> PreTrainedConfig:
+    """The policy's options over the recipe's; fills the run's own defaults from it too."""
+    name, words = take_type(words)
+    config_class = policy_config_class(name or POSA_VLA)
+    preset = _parse_policy(PosaVLAConfig, words).preset if config_class is PosaVLAConfig else None
+    defaults = recipe(name or POSA_VLA, preset, config.peer.recipe)
+    config.steps = config.steps or defaults.steps
+    config.batch_size = config.batch_size or defaults.batch_size
     if config.after_interaction is None:
-        config.after_interaction = recipe.after_interaction
-    defaults = [f"--seed={config.seed}", "--push_to_hub=false", *recipe.policy]
-    return draccus.parse(config_class=PosaVLAConfig, args=[*defaults, *words])
+        config.after_interaction = defaults.after_interaction
+    seed = [f"--seed={config.seed}"] if config_class is PosaVLAConfig else []
+    return _parse_policy(config_class, [*seed, "--push_to_hub=false", *defaults.policy, *words])
 
 
-def _resumed(checkpoint: Path, own: list[str], words: list[str]) -> tuple[TrainConfig, PosaVLAConfig]:
+def _parse_policy[Config: PreTrainedConfig](config_class: type[Config], words: list[str]) -> Config:
+    try:
+        return draccus.parse(config_class=config_class, args=words)
+    except DecodingError:
+        raise  # says which option has the wrong type
+    except (ValueError, NotImplementedError) as error:
+        raise PosaError(f"these --policy options do not fit together: {' '.join(str(error).split())}") from error
+
+
+def _resumed(checkpoint: Path, own: list[str], words: list[str]) -> tuple[TrainConfig, PreTrainedConfig]:
     """What the checkpoint was trained with; a contradicting option is an error, not a change of mind."""
     saved = read_json(checkpoint / TRAINING_STATE / "state.json")["train"]
     config = _parse_over(saved, own)
-    _refuse_changes(saved, encode(config), "", MAY_CHANGE)
+    # The saved options are read as well: a checkpoint may be older than an option, which then had its default.
+    _refuse_changes(encode(_parse_over(saved, [])), encode(config), "", MAY_CHANGE)
     pretrained = checkpoint / PRETRAINED_MODEL
-    before = PosaVLAConfig.from_pretrained(pretrained)
-    policy = PosaVLAConfig.from_pretrained(pretrained, cli_overrides=words) if words else before
+    register_third_party_plugins()
+    before = PreTrainedConfig.from_pretrained(pretrained)
+    name, words = take_type(words)
+    _refuse_changes({"type": before.type}, {"type": name or before.type}, "policy.", ())
+    policy = PreTrainedConfig.from_pretrained(pretrained, cli_overrides=words) if words else before
     _refuse_changes(encode(before), encode(policy), "policy.", ("policy.device",))
+    resolve(policy, pretrained)
     check(config)
     return config, policy
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from posa_vla.errors import PosaError
 from posa_vla.training import optimiser, schedule
+from posa_vla.training.bundle import Bundle
 from posa_vla.training.checkpoint import (
     PRETRAINED_MODEL,
     TRAINING_STATE,
@@ -30,16 +31,11 @@ from posa_vla.training.config import TrainConfig, encode
 from posa_vla.training.diagnostics import Watch, check_finite, failure_signs
 from posa_vla.training.ema import Ema
 from posa_vla.training.interrupt import StopSignal
+from posa_vla.training.peers import Source
 from posa_vla.training.runlog import RunLog
 from posa_vla.training.window import Window
 
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
-
-
-class Source(Protocol):
-    """Where batches come from: a pure function of the step, which is what makes resuming exact."""
-
-    def batch(self, step: int) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -54,14 +50,18 @@ class Outcome:
 class Trainer:
     """One run of one policy.
 
+    The optimiser and the length of the linear warm-up are the policy's own presets (LeRobot's ``act`` has no
+    warm-up); then the rate follows our cosine to the end of the run's steps or minutes, for every policy alike.
+
     Args:
         config: the run's options.
-        policy: on its device, in training mode; counts its own steps in `update` (its two stages).
+        policy: on its device, in training mode; PosA-VLA counts its own steps in `update` (its two stages).
         processors: the policy's pre- and post-processor; the first runs on every batch, both are saved.
         source: batches by step.
         accelerator: of accelerate; one process or many.
         evaluate: (pretrained_model folder, step) → numbers for the log; called every `eval_freq` steps.
         dataset: fingerprint of the data, so that a resumed run does not go on with other data unnoticed.
+        bundle: folders the policy was built from, which its checkpoints carry along.
     """
 
     def __init__(
@@ -73,18 +73,21 @@ class Trainer:
         accelerator: Accelerator,
         evaluate: Callable[[Path, int], Mapping[str, float]] | None = None,
         dataset: str = "",
+        bundle: Bundle | None = None,
     ):
         self.config, self.policy, self.processors = config, policy, processors
         self.source, self.accelerator, self.evaluate = source, accelerator, evaluate
+        self.bundle = bundle
         self.surroundings = {
             "processes": accelerator.num_processes,
             "precision": str(accelerator.mixed_precision),
             "dataset": dataset,
         }
-        self.adamw = policy.config.get_optimizer_preset()
+        preset = policy.config.get_optimizer_preset()
         scheduler = policy.config.get_scheduler_preset()
         self.warmup = scheduler.num_warmup_steps if scheduler else 0
-        self.optimizer = optimiser.make_adamw(policy, policy.get_optim_params(), self.adamw)
+        self.optimizer = optimiser.make_optimizer(policy, policy.get_optim_params(), preset)
+        self.grad_clip_norm = preset.grad_clip_norm or float("inf")
         self.ema = Ema(policy, config.ema_decay)
         self.model = accelerator.prepare(policy)
         self.checkpoints = Checkpoints(config.folder / "checkpoints")
@@ -139,14 +142,14 @@ class Trainer:
         loaded = time.perf_counter()
         loss, numbers = self.model(batch)
         self.accelerator.backward(loss)
-        limit = self.adamw.grad_clip_norm or float("inf")
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), limit)
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.grad_clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.policy.update()
+        if hasattr(self.policy, "update"):
+            self.policy.update()
         self.ema.update(self.step)
         times = {"load_seconds": loaded - begin, "step_seconds": time.perf_counter() - begin}
-        return {"loss": loss.detach(), **numbers, "grad_norm": grad_norm, "lr": lr, **times}
+        return {"loss": loss.detach(), **(numbers or {}), "grad_norm": grad_norm, "lr": lr, **times}
 
     def _lr_factor(self) -> float:
         done = schedule.progress(self.step, self.config.steps, self.seconds, self.config.budget_seconds)
@@ -209,6 +212,8 @@ class Trainer:
         self.policy.save_pretrained(pretrained, state_dict=self.ema.state_dict())
         for processor in self.processors:
             processor.save_pretrained(pretrained)
+        if self.bundle is not None:
+            self.bundle.write(pretrained)
         weights = {name: tensor.detach().clone().contiguous() for name, tensor in self.policy.state_dict().items()}
         save_file(weights, training / WEIGHTS)
         save_file(optimiser.optimizer_tensors(self.policy, self.optimizer), training / OPTIMIZER)

@@ -1,28 +1,49 @@
-"""AdamW over the policy's own parameter groups, and its state as named tensors (no pickle)."""
+"""Adam or AdamW over the policy's own parameter groups, and its state as named tensors (no pickle)."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from lerobot.optim import AdamWConfig
+from lerobot.optim import AdamConfig, AdamWConfig, OptimizerConfig
 from torch import Tensor, nn
 
 from posa_vla.errors import PosaError
 
+FUSED: dict[type[OptimizerConfig], type[torch.optim.Optimizer]] = {
+    AdamConfig: torch.optim.Adam,
+    AdamWConfig: torch.optim.AdamW,
+}
+"""torch's optimiser by LeRobot's preset; fused, which LeRobot's own ``build`` is not."""
 
-def make_adamw(module: nn.Module, groups: Iterable[dict], preset: AdamWConfig) -> torch.optim.AdamW:
-    """AdamW on `groups`; each group keeps its full rate as ``base_lr`` for the schedule to scale.
+
+def make_optimizer(
+    module: nn.Module, params: Iterable[dict] | Iterable[Tensor], preset: OptimizerConfig
+) -> torch.optim.Optimizer:
+    """The policy's optimiser on its parameters; each group keeps its full rate as ``base_lr`` for the schedule.
 
     Args:
         module: owner of the parameters; each trainable one must be in exactly one group.
-        groups: dicts with ``params`` and optionally ``lr``, ``weight_decay``.
-        preset: rate of the groups that name none, betas, eps and weight decay.
+        params: parameters, or groups: dicts with ``params`` and optionally ``lr``, ``weight_decay``.
+        preset: the rate of groups that name none, betas, eps and weight decay of Adam or AdamW.
     """
-    groups = [dict(group, params=list(group["params"])) for group in groups]
+    kind = FUSED.get(type(preset))
+    if kind is None or not isinstance(preset, AdamConfig | AdamWConfig):
+        raise PosaError(f"expected a policy trained by adam or adamw, found {preset.type}: train it with lerobot-train")
+    groups = _groups(params)
     check_coverage(module, groups)
-    optimizer = torch.optim.AdamW(groups, preset.lr, preset.betas, preset.eps, preset.weight_decay, fused=True)
+    options = {"lr": preset.lr, "betas": preset.betas, "eps": preset.eps, "weight_decay": preset.weight_decay}
+    optimizer = kind(groups, **options, fused=True)
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
     return optimizer
+
+
+def _groups(params: Iterable[dict] | Iterable[Tensor]) -> list[dict[str, Any]]:
+    """Groups as dicts with a list; bare parameters are one group, of the trainable ones."""
+    given = list(params)
+    if all(isinstance(entry, dict) for entry in given):
+        return [dict(group, params=list(group["params"])) for group in given]
+    return [{"params": [parameter for parameter in given if parameter.requires_grad]}]
 
 
 def check_coverage(module: nn.Module, groups: Iterable[dict]) -> None:

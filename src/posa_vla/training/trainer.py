@@ -13,20 +13,23 @@ import draccus
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
-from lerobot.configs import FeatureType
+from lerobot.configs import FeatureType, PreTrainedConfig
+from lerobot.policies import PreTrainedPolicy
+from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.utils.feature_utils import dataset_to_policy_features
+from torch import Tensor
 
-from posa_vla.contract import ANCHORS, STEPS_TO_INTERACTION
-from posa_vla.data.batches import BatchSource
+from posa_vla.contract import ANCHORS, OBS_STATE
+from posa_vla.data.batches import LABELS, BatchSource
 from posa_vla.data.cache import FrameCache, build_cache, default_cache_root
 from posa_vla.errors import PosaError
-from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 from posa_vla.policy.modeling_posa_vla import PosaVLAPolicy
-from posa_vla.policy.processor_posa_vla import make_posa_vla_pre_post_processors
-from posa_vla.training import hardware, schedule
-from posa_vla.training.config import TrainConfig, parse
+from posa_vla.training import hardware, peers, schedule
+from posa_vla.training.bundle import Bundle
+from posa_vla.training.config import TrainConfig, parse, policy_config_class, split_words, take_type
 from posa_vla.training.interrupt import exit_status
 from posa_vla.training.loop import Trainer
+from posa_vla.training.recipes import POSA_VLA
 from posa_vla.training.runlog import LOG_FILE, read_log
 
 SUMMARY = (
@@ -46,13 +49,14 @@ SUMMARY = (
 def main(argv: list[str]) -> int:
     """Train as the command line says; 0, or 128 + the signal that ended the run early but saved."""
     if any(word in ("-h", "--help") for word in argv):
-        print_help()
+        print_help(take_type(split_words(argv)[1])[0] or POSA_VLA)
         return 0
     config, policy_config, checkpoint = parse(argv)
     accelerator = start(config, policy_config)
     main_process = accelerator.is_main_process
-    if main_process and config.steps <= (policy_config.anchor_steps or 0):
-        print(f"warning: {_anchors_only(config.steps, policy_config)}", file=sys.stderr)
+    anchor_steps = getattr(policy_config, "anchor_steps", None) or 0
+    if main_process and config.steps <= anchor_steps:
+        print(f"warning: {_anchors_only(config.steps, anchor_steps)}", file=sys.stderr)
     trainer = build(config, policy_config, accelerator)
     if checkpoint is not None:
         trainer.restore(checkpoint)
@@ -64,21 +68,22 @@ def main(argv: list[str]) -> int:
         print(summary(read_log(config.folder / LOG_FILE)))
         state = f"stopped by signal {outcome.received}" if outcome.received else "done"
         print(f"{state} at step {outcome.step} after {outcome.seconds:.0f} s: {trainer.checkpoints.root / 'last'}")
-        if not outcome.received and config.steps > (policy_config.anchor_steps or 0) >= outcome.step:
-            print(f"warning: {_anchors_only(outcome.step, policy_config)}", file=sys.stderr)
+        if not outcome.received and config.steps > anchor_steps >= outcome.step:
+            print(f"warning: {_anchors_only(outcome.step, anchor_steps)}", file=sys.stderr)
     accelerator.end_training()
     return exit_status(outcome.received)
 
 
-def _anchors_only(steps: int, policy: PosaVLAConfig) -> str:
+def _anchors_only(steps: int, anchor_steps: int) -> str:
     return (
-        f"{steps} steps end inside the first stage (--policy.anchor_steps={policy.anchor_steps}), which trains the "
+        f"{steps} steps end inside the first stage (--policy.anchor_steps={anchor_steps}), which trains the "
         "anchors alone: no action is learned"
     )
 
 
-def print_help() -> None:
-    for config_class, title in ((TrainConfig, "posa-vla train"), (PosaVLAConfig, "--policy.OPTION=VALUE")):
+def print_help(policy: str) -> None:
+    policy_class = policy_config_class(policy)
+    for config_class, title in ((TrainConfig, "posa-vla train"), (policy_class, "--policy.OPTION=VALUE")):
         print(f"{title}\n")
         try:
             draccus.parse(config_class=config_class, args=["--help"])
@@ -86,7 +91,7 @@ def print_help() -> None:
             print()
 
 
-def start(config: TrainConfig, policy: PosaVLAConfig) -> Accelerator:
+def start(config: TrainConfig, policy: PreTrainedConfig) -> Accelerator:
     """Processes, precision and threads."""
     device = str(policy.device)
     accelerator = Accelerator(
@@ -104,22 +109,57 @@ def start(config: TrainConfig, policy: PosaVLAConfig) -> Accelerator:
     return accelerator
 
 
-def build(config: TrainConfig, policy_config: PosaVLAConfig, accelerator: Accelerator) -> Trainer:
+def build(config: TrainConfig, policy_config: PreTrainedConfig, accelerator: Accelerator) -> Trainer:
     """Cache, policy, processors and batches, as the options say."""
     cache = open_cache(config, accelerator)
     set_features(policy_config, cache.features)
-    schedule.seed_step(config.seed, 0, 0)  # every process starts from the same weights
-    policy = PosaVLAPolicy(policy_config)
-    policy.to(accelerator.device, memory_format=torch.channels_last).train()
-    policy.use_dataset(cache.features, cache.task_ids)
     stats = {
         key: {name: torch.from_numpy(value) for name, value in table.items()} for key, table in cache.stats.items()
     }
-    processors = make_posa_vla_pre_post_processors(policy_config, dataset_stats=stats)
+    with peers.with_encoders(policy_config, config.peer.clip, cache.tasks, config.seed):
+        schedule.seed_step(config.seed, 0, 0)  # every process starts from the same weights
+        policy = make_policy(policy_config, cache, stats)
+        processors = make_pre_post_processors(policy_config, dataset_stats=stats)
+        bundle = Bundle.read(policy_config)
+    policy.to(accelerator.device, memory_format=torch.channels_last).train()
+    source = make_source(config, policy_config, cache, accelerator)
+    evaluation = partial(evaluate, config=config)
+    return Trainer(config, policy, processors, source, accelerator, evaluation, cache.fingerprint, bundle)
+
+
+def make_policy(config: PreTrainedConfig, cache: FrameCache, stats: dict[str, dict[str, Tensor]]) -> PreTrainedPolicy:
+    """The policy as LeRobot's factory makes it, from the cache instead of a dataset's metadata."""
+    try:
+        policy = get_policy_class(config.type)(config, dataset_stats=stats)
+    except ImportError as error:
+        raise PosaError(
+            f"--policy.type={config.type} needs a package that is missing ({' '.join(str(error).split())}): install "
+            "the extra lerobot_policy_posa_vla[peers]"
+        ) from error
+    if isinstance(policy, PosaVLAPolicy):
+        policy.use_dataset(cache.features, cache.task_ids)
+    return policy
+
+
+def make_source(
+    config: TrainConfig, policy: PreTrainedConfig, cache: FrameCache, accelerator: Accelerator
+) -> peers.Source:
+    """Batches with the history and the chunk that the policy asks for; peers get no labels and augmented images."""
+    ours = policy.type == POSA_VLA
+    actions = list(policy.action_delta_indices or ())
+    if not actions or actions != list(range(actions[0], actions[0] + len(actions))):
+        raise PosaError(
+            f"expected a policy trained on a chunk of consecutive actions, found {policy.type} with "
+            f"{actions or 'no chunk'}: train it with lerobot-train"
+        )
     source = BatchSource(
         cache,
         batch_size=config.batch_size,
-        chunk_size=policy_config.chunk_size,
+        chunk_size=len(actions),
+        first_action=actions[0],
+        observation_deltas=policy.observation_delta_indices,
+        drop_last_frames=getattr(policy, "drop_n_last_frames", None) or 0,
+        labels=ours,
         device=hardware.plain_device(accelerator.device),
         seed=config.seed,
         rank=accelerator.process_index,
@@ -128,8 +168,9 @@ def build(config: TrainConfig, policy_config: PosaVLAConfig, accelerator: Accele
         after_interaction=1.0 if config.after_interaction is None else config.after_interaction,
         resident=config.resident,
     )
-    evaluation = partial(evaluate, config=config)
-    return Trainer(config, policy, processors, source, accelerator, evaluation, cache.fingerprint)
+    if ours or not config.peer.augmentation.enabled:
+        return source
+    return peers.AugmentedSource(source, config.peer.augmentation, config.seed, accelerator.process_index)
 
 
 def open_cache(config: TrainConfig, accelerator: Accelerator) -> FrameCache:
@@ -145,17 +186,17 @@ def open_cache(config: TrainConfig, accelerator: Accelerator) -> FrameCache:
     return FrameCache.open(config.cache or default_cache_root(root), root)
 
 
-def set_features(policy: PosaVLAConfig, features: dict[str, dict]) -> None:
+def set_features(policy: PreTrainedConfig, features: dict[str, dict]) -> None:
     """Inputs and outputs of a new policy from the dataset; of a resumed one: checked against it."""
-    if policy.uses_anchors and ANCHORS not in features:
+    if getattr(policy, "uses_anchors", False) and ANCHORS not in features:
         raise PosaError(
             f"expected the column {ANCHORS!r}, found {', '.join(sorted(features))}: add it with "
             "`posa-vla label --dataset.root=IN --rig=RIG --output=OUT`"
         )
-    labels = (ANCHORS, STEPS_TO_INTERACTION)
-    found = dataset_to_policy_features({key: value for key, value in features.items() if key not in labels})
+    found = dataset_to_policy_features({key: value for key, value in features.items() if key not in LABELS})
     outputs = {key: value for key, value in found.items() if value.type is FeatureType.ACTION}
-    inputs = {key: value for key, value in found.items() if key not in outputs}
+    # A batch holds images and the state: a policy must not be built for more.
+    inputs = {key: value for key, value in found.items() if key == OBS_STATE or value.type is FeatureType.VISUAL}
     if not policy.input_features:
         policy.input_features, policy.output_features = inputs, outputs
         return
