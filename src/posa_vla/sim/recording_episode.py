@@ -20,9 +20,9 @@ MEAN_STEPS_ON, MEAN_STEPS_OFF = 8, 16
 """Mean length of a perturbed stretch and of the calm one before the next, in control steps: the calm ones
 leave time to recover and to grasp."""
 
-FUMBLE_START, FUMBLE_STEPS = (6, 19), (5, 17)
+FUMBLE_START, FUMBLE_STEPS = (6, 19), (5, 13)
 """When a fumble begins and how long it lasts, control steps, upper ends excluded: around the time of the
-grasp, and long enough to carry the empty hand away."""
+grasp, long enough to carry the empty hand away, too short to succeed with an object it happened to catch."""
 
 FUMBLE_LIFT_AFTER, FUMBLE_LIFT = 4, 0.4
 """After so many steps of a fumble the hand is lifted at this speed (action units), as after a grasp."""
