@@ -106,6 +106,9 @@ class FakeExpert:
     def reset(self) -> None:
         pass
 
+    def interaction(self) -> np.ndarray | None:
+        return None if self.env.held is not None else self.env.objects[0].position
+
     def act(self) -> np.ndarray:
         return reach(self.env.hand, self.env.objects[0].position, self.env.held is not None)
 
@@ -126,6 +129,8 @@ class FakePolicy:
 
     cameras = ("head", "wrist")
     has_attention = True
+    needs_anchors = False
+    planned = True
 
     def __init__(self, noise: float = 0.3) -> None:
         self.noise = noise

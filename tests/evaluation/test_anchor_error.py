@@ -15,6 +15,7 @@ from posa_vla.evaluation.anchor_error import AnchorTrack, distance, project, sum
 from posa_vla.evaluation.training_anchors import mean_anchors
 
 SIZE = np.array([100.0, 100.0])
+FLAT = np.full((1, 2, 4, 4), 0.25)
 
 
 def truth(objects: dict[str, tuple], hand: tuple) -> SimpleNamespace:
@@ -56,8 +57,8 @@ def test_errors_and_baselines_of_two_scenes_by_hand():
     for side in (0.1, -0.1):
         track = AnchorTrack(("head",), {"head": (100, 100)})
         scene = truth({"target": (side, 0), "other": (side, 0.2)}, hand=(0.0, 0.0))
-        track.add(0, np.array([[[0.53 + side, 0.5], [0.5, 0.54]]]), scene, target_risen=False)
-        track.add(10, np.array([[[0.5 + side, 0.5], [0.5, 0.5]]]), scene, target_risen=False)
+        track.add(0, (FLAT, np.array([[[0.53 + side, 0.5], [0.5, 0.54]]])), scene, target_risen=False)
+        track.add(10, (FLAT, np.array([[[0.5 + side, 0.5], [0.5, 0.5]]])), scene, target_risen=False)
         tracks.append(track.to_json())
     task, end = summarise_anchors(tracks)["rows"]
     assert task["first"] == {
@@ -77,7 +78,7 @@ def test_errors_and_baselines_of_two_scenes_by_hand():
 
 def test_what_has_no_true_point_is_left_out():
     track = AnchorTrack(("head",), {"head": (100, 100)})
-    guess = np.full((1, 2, 2), 0.5)
+    guess = FLAT, np.full((1, 2, 2), 0.5)
     track.add(0, guess, truth({"target": (0.7, 0)}, hand=(0.1, 0)), target_risen=False)  # outside
     track.add(10, guess, truth({"target": (0.2, 0)}, hand=(0.1, 0)), target_risen=True)  # the reach is over
     task, end = summarise_anchors([track.to_json()])["rows"]
@@ -87,9 +88,23 @@ def test_what_has_no_true_point_is_left_out():
 
 def test_a_policy_without_end_anchor_has_no_error_there():
     track = AnchorTrack(("head",), {"head": (100, 100)})
-    track.add(0, np.array([[[0.5, 0.5], [np.nan, np.nan]]]), truth({"target": (0, 0)}, (0, 0)), target_risen=False)
+    view = FLAT, np.array([[[0.5, 0.5], [np.nan, np.nan]]])
+    track.add(0, view, truth({"target": (0, 0)}, (0, 0)), target_risen=False)
     assert summarise_anchors([track.to_json()])["rows"][1]["first"]["error"] is None
     assert summarise_anchors([]) is None
+
+
+def test_a_sample_says_how_sure_the_map_was_and_where_the_objects_are():
+    track = AnchorTrack(("head",), {"head": (100, 100)})
+    maps = FLAT.copy()
+    maps[0, 0, 1, 2] = 0.875
+    scene = truth({"target": (0.1, 0), "other": (0, 0.2), "far": (2, 0)}, hand=(0, 0))
+    track.add(0, (maps, np.full((1, 2, 2), 0.5)), scene, target_risen=False)
+    found = track.to_json()
+    assert found["confidence"] == [[[0.875, 0.25]]]
+    assert found["contrast"] == [[[0.625, 0.0]]]
+    assert found["objects"] == ["target", "other", "far"]
+    assert found["object_uv"] == [[[[0.6, 0.5], [0.5, 0.3], [None, None]]]]
 
 
 def test_training_mean_is_the_mean_of_the_usable_labels(tmp_path):

@@ -33,6 +33,12 @@ def test_rates_and_medians():
     assert row["failures"] == {metrics.WRONG_OBJECT: 1}
 
 
+def test_a_privileged_input_is_named():
+    assert summarise([success(0, 40)])["privileged"] is None
+    given = dataclasses.replace(failure(1), privileged="ground-truth anchors")
+    assert summarise([success(0, 40), given])["privileged"] == "ground-truth anchors"
+
+
 def test_errors_enter_no_rate_whatever_their_number():
     records = [success(0, 40), failure(1)]
     errors = [EpisodeRecord("basic", seed, ERROR, message="x") for seed in range(2, 9)]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from evaluation_fakes import FakeEnv, FakePolicy, fake_setup
 
+from posa_vla.contract import ANCHORS
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.episode import expert_motion, run_episode
 from posa_vla.evaluation.records import ERROR, FAILURE, SUCCESS, Job
@@ -77,6 +78,46 @@ def test_anchor_samples_meet_the_truth():
     assert head_end == pytest.approx(true_end, abs=1e-3)  # the fake knows its own hand
     assert true_task == pytest.approx(head_task, abs=0.2)
     assert play(3, attention_every=0).anchors is None
+
+
+class Told(FakePolicy):
+    """Reads the target off the true anchors of the head view, and only there."""
+
+    needs_anchors = True
+
+    def act(self, observation, task):
+        self.seen.append(observation[ANCHORS])
+        self.planned = len(self.seen) % 3 == 1
+        return super().act(observation, task)
+
+    def attention(self, observation, task):
+        return super().attention(observation, task)[0], observation[ANCHORS][..., :2]
+
+    def reset(self, seed):
+        super().reset(seed)
+        self.seen, self.astray = [], False
+
+
+def test_a_policy_that_asks_for_true_anchors_gets_those_of_the_labels():
+    policy = Told(noise=0.0)
+    record = run_episode(FakeEnv(episode_length=40), policy, Job("basic", 3), 1, None, fakes.make_expert)
+    assert record.outcome == SUCCESS
+    assert record.privileged == "ground-truth anchors"
+    assert record.anchors["predicted"][0] == record.anchors["true"][0]
+    known = np.array(policy.seen)[:, 0, 0, 3]
+    assert known[0] == 1
+    assert known[-1] == -1  # the fingers hold the target: no interaction follows
+    assert (np.diff(known) <= 0).all()
+    assert play(3).privileged is None
+    worker = Worker(fake_setup(make_policy=lambda source: Told(noise=0.0)))
+    assert worker(Job("basic", 3)).same_episode(record)
+
+
+def test_the_calls_that_computed_a_chunk_are_timed_apart():
+    policy = Told(noise=0.0)
+    record = run_episode(FakeEnv(episode_length=40), policy, Job("basic", 3), 0, None, fakes.make_expert)
+    assert len(record.chunk_seconds) == -(-record.motion.steps // 3)
+    assert 0 < sum(record.chunk_seconds) < record.policy_seconds
 
 
 def test_the_expert_plays_the_same_scene():

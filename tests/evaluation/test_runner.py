@@ -8,7 +8,7 @@ import pytest
 import torch
 from policy_folders import SIDE, act_config, posa_config, save_policy
 
-from posa_vla.contract import CAMERAS
+from posa_vla.contract import ANCHORS, CAMERAS
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.runner import PolicyRunner, PolicySource, image_size
 
@@ -78,6 +78,30 @@ def test_n_action_steps_is_overridden_within_the_chunk(posa_folder):
     assert [distinct_plans(n) for n in (None, 1, 6)] == [2, 6, 1]
     with pytest.raises(PosaError, match="between 1 and 6"):
         PolicyRunner(PolicySource(posa_folder, "cpu", 7))
+
+
+@pytest.mark.parametrize("folder", ["act_folder", "posa_folder"])
+def test_it_says_which_calls_computed_a_chunk(folder, request):
+    runner = PolicyRunner(PolicySource(request.getfixturevalue(folder), "cpu", 2))
+    runner.reset(0)
+    planned = []
+    for _ in range(5):
+        runner.act(observation(), "pick up the red can")
+        planned.append(runner.planned)
+    assert planned == [True, False, True, False, True]
+
+
+def test_a_policy_of_true_anchors_asks_for_them_and_takes_them_raw(tmp_path, act_folder):
+    config = posa_config()
+    config.maps, config.anchor_steps = "ground_truth", 0
+    runner = PolicyRunner(PolicySource(save_policy(tmp_path, config), "cpu"))
+    assert runner.needs_anchors
+    assert not PolicyRunner(PolicySource(act_folder, "cpu")).needs_anchors
+    with pytest.raises(PosaError, match=r"expected observation\.anchors in the batch"):
+        runner.act(observation(), "pick up the red can")
+    anchors = np.array([[[0.4, 0.6, 1.0, 1.0], [0.5, 0.3, 1.0, 1.0]]] * 2, np.float32)
+    _, uv = runner.attention({**observation(), ANCHORS: anchors}, "pick up the red can")
+    np.testing.assert_allclose(uv, anchors[..., :2], atol=1e-6)
 
 
 def test_what_does_not_fit_the_checkpoint_is_said(posa_folder):

@@ -43,7 +43,9 @@ class AnchorTrack:
     """Samples of one episode, for every camera and anchor; `to_json` is what a record stores.
 
     ``predicted``, ``true``: (samples, C, 2, 2), null where there is nothing to compare with;
-    ``random_object``: (samples, C, 2), the expected error of pointing at a random object in the image.
+    ``random_object``: (samples, C, 2), the expected error of pointing at a random object in the image;
+    ``confidence``: (samples, C, 2), the map's highest value; ``contrast``: (samples, C, 2), that less its median,
+    near zero for a flat map; ``objects``: names (n,); ``object_uv``: (samples, C, n, 2), null outside the image.
     """
 
     def __init__(self, cameras: tuple[str, ...], image_sizes: dict[str, tuple[int, int]]) -> None:
@@ -53,20 +55,26 @@ class AnchorTrack:
         self.predicted: list[np.ndarray] = []
         self.true: list[np.ndarray] = []
         self.random_object: list[np.ndarray] = []
+        self.confidence: list[np.ndarray] = []
+        self.contrast: list[np.ndarray] = []
+        self.objects: list[str] = []
+        self.object_uv: list[np.ndarray] = []
 
-    def add(self, step: int, predicted: np.ndarray, truth: Any, target_risen: bool) -> None:
-        """One sample: predicted (C, 2, 2) and the environment's ground truth at that step."""
+    def add(self, step: int, view: tuple[np.ndarray, np.ndarray], truth: Any, target_risen: bool) -> None:
+        """One sample: maps (C, 2, Hp, Wp) and predicted points (C, 2, 2), and the ground truth at that step."""
+        maps, predicted = view
         positions = np.array([item.position for item in truth.objects])
         target = next(item.position for item in truth.objects if item.name == truth.target)
         true = np.full((len(self.cameras), len(ANCHOR_NAMES), 2), np.nan)
         chance = np.full((len(self.cameras), len(ANCHOR_NAMES)), np.nan)
+        seen = np.empty((len(self.cameras), len(positions), 2))
         for index, camera in enumerate(self.cameras):
-            view = (*truth.cameras[camera], self.sizes[index])
+            camera_view = (*truth.cameras[camera], self.sizes[index])
             if not target_risen:
-                true[index, 0] = project(target, *view)
-            true[index, 1] = project(np.asarray(truth.ee_pose)[:3], *view)
-            objects = project(positions, *view)  # (n, 2)
-            objects = objects[~np.isnan(objects).any(axis=-1)]
+                true[index, 0] = project(target, *camera_view)
+            true[index, 1] = project(np.asarray(truth.ee_pose)[:3], *camera_view)
+            seen[index] = project(positions, *camera_view)
+            objects = seen[index][~np.isnan(seen[index]).any(axis=-1)]  # (n in the image, 2)
             if len(objects):
                 errors = distance(objects[:, None], true[index][None], self.sizes[index])  # (n, 2)
                 chance[index] = errors.mean(axis=0)
@@ -74,6 +82,10 @@ class AnchorTrack:
         self.predicted.append(np.asarray(predicted, np.float64))
         self.true.append(true)
         self.random_object.append(chance)
+        self.confidence.append(maps.max(axis=(-2, -1)))
+        self.contrast.append(maps.max(axis=(-2, -1)) - np.median(maps, axis=(-2, -1)))
+        self.objects = [item.name for item in truth.objects]
+        self.object_uv.append(seen)
 
     def to_json(self) -> dict[str, Any] | None:
         if not self.steps:
@@ -85,12 +97,16 @@ class AnchorTrack:
             "predicted": _rounded(np.stack(self.predicted)),
             "true": _rounded(np.stack(self.true)),
             "random_object": _rounded(np.stack(self.random_object)),
+            "confidence": _rounded(np.stack(self.confidence), 3),
+            "contrast": _rounded(np.stack(self.contrast), 3),
+            "objects": self.objects,
+            "object_uv": _rounded(np.stack(self.object_uv), 3),
         }
 
 
-def _rounded(values: np.ndarray) -> Any:
-    """Nested lists with four decimals, null for NaN (JSON has none)."""
-    nested = np.round(values, 4).astype(object)
+def _rounded(values: np.ndarray, decimals: int = 4) -> Any:
+    """Nested lists with few decimals, null for NaN (JSON has none)."""
+    nested = np.round(values, decimals).astype(object)
     nested[np.isnan(values)] = None
     return nested.tolist()
 

@@ -178,7 +178,8 @@ def _play(jobs: list[Job], pool: WorkerPool, path: Path) -> list[EpisodeRecord]:
 
 def brief(results: dict[str, Any]) -> str:
     """The condition table for the terminal."""
-    lines = []
+    privileged = results["summary"].get("privileged")
+    lines = [f"privileged: {privileged}"] if privileged else []
     for row in results["summary"]["conditions"]:
         rate = row["success"]
         share = (

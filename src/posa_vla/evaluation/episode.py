@@ -11,6 +11,7 @@ import numpy as np
 
 from posa_vla.evaluation.anchor_error import GRASPED_RISE, AnchorTrack
 from posa_vla.evaluation.motion import log_dimensionless_jerk, path_length
+from posa_vla.evaluation.privileged import GROUND_TRUTH_ANCHORS, observer
 from posa_vla.evaluation.records import FAILURE, SUCCESS, EpisodeRecord, Job, Motion
 
 Attention = tuple[np.ndarray, np.ndarray]
@@ -22,6 +23,8 @@ class Policy(Protocol):
 
     cameras: tuple[str, ...]
     has_attention: bool
+    needs_anchors: bool  # the true anchors beside the observation
+    planned: bool  # the last `act` computed a chunk of actions
 
     def check(self, observation: dict[str, Any]) -> None: ...
     def reset(self, seed: int) -> None: ...
@@ -73,22 +76,31 @@ class Track:
 
 
 def run_episode(
-    env: Any, policy: Policy, job: Job, attention_every: int = 10, watch: Watcher | None = None
+    env: Any,
+    policy: Policy,
+    job: Job,
+    attention_every: int = 10,
+    watch: Watcher | None = None,
+    make_expert: Callable[[Any], Any] | None = None,
 ) -> EpisodeRecord:
     """Play one episode; its record follows from (environment, policy, job) alone, the two times excepted.
 
     Anchors are sampled every `attention_every` steps (0: never), at every step where `watch` looks on; that
-    time is nobody's, it counts neither as the policy's nor as the environment's.
+    time is nobody's, it counts neither as the policy's nor as the environment's. `make_expert` is needed for
+    policies that ask for the true anchors.
     """
     observation, _ = env.reset(seed=job.seed)
     policy.reset(job.seed)
+    observe = observer(env, policy, make_expert)
     task, truth = env.task_description, env.ground_truth()
     track = Track.begin(truth, 1 / env.metadata["render_fps"])
     sampler = _Sampler(policy, observation, attention_every, watch)
     policy_seconds = env_seconds = 0.0
+    chunk_seconds: list[float] = []
     success = done = False
     step = 0
     while not done:
+        observation = observe(observation)
         sampler.look(step, observation, task, truth, track.target_rise)
         start = time.perf_counter()
         action = policy.act(observation, task)
@@ -96,12 +108,14 @@ def run_episode(
         observation, _, terminated, truncated, info = env.step(np.asarray(action, np.float32))
         env_seconds += time.perf_counter() - acted
         policy_seconds += acted - start
+        if policy.planned:
+            chunk_seconds.append(round(acted - start, 6))
         truth = env.ground_truth()
         track.add(truth)
         step += 1
         success = bool(info["is_success"])
         done = bool(terminated or truncated or success or step >= env._max_episode_steps)
-    sampler.last(observation, task)
+    sampler.last(observe(observation), task)
     return EpisodeRecord(
         condition=job.condition,
         seed=job.seed,
@@ -115,7 +129,9 @@ def run_episode(
         target_rise=track.target_rise,
         policy_seconds=policy_seconds,
         env_seconds=env_seconds,
+        chunk_seconds=chunk_seconds,
         anchors=sampler.anchors.to_json() if sampler.anchors else None,
+        privileged=GROUND_TRUTH_ANCHORS if policy.needs_anchors else None,
     )
 
 
@@ -135,7 +151,7 @@ class _Sampler:
             return
         view = self.policy.attention(observation, task) if self.policy.has_attention else None
         if due and self.anchors is not None and view is not None:
-            self.anchors.add(step, view[1], truth, rise > GRASPED_RISE)
+            self.anchors.add(step, view, truth, rise > GRASPED_RISE)
         if self.watch:
             self.watch(observation, view)
 

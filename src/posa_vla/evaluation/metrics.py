@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from posa_vla.evaluation.anchor_error import TrainingMeans, summarise_anchors
+from posa_vla.evaluation.efficiency import efficiency
 from posa_vla.evaluation.intervals import wilson
 from posa_vla.evaluation.records import ERROR, FAILURE, SUCCESS, EpisodeRecord
 
@@ -40,7 +41,10 @@ def failure_reason(record: EpisodeRecord) -> str:
 
 
 def summarise(records: Sequence[EpisodeRecord], training_means: TrainingMeans | None = None) -> dict[str, Any]:
-    """Numbers per condition (in the order of the records), pooled over conditions, and for the anchors."""
+    """Numbers per condition (in the order of the records), pooled over conditions, and for the anchors.
+
+    `privileged` names what the policy was given that no robot has, or is None.
+    """
     conditions = list(dict.fromkeys(record.condition for record in records))
     tracks = [record.anchors for record in records if record.outcome != ERROR and record.anchors]
     return {
@@ -49,6 +53,7 @@ def summarise(records: Sequence[EpisodeRecord], training_means: TrainingMeans | 
         ],
         "pooled": _numbers(records),
         "anchors": summarise_anchors(tracks, training_means),
+        "privileged": ", ".join(sorted({record.privileged for record in records if record.privileged})) or None,
     }
 
 
@@ -60,8 +65,8 @@ def _numbers(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
     return {
         "episodes": len(ended),
         "errors": len(records) - len(ended),
-        "success": _rate(len(successes), len(ended)),
-        "wrong_object": _rate(sum(r.wrong_object is not None for r in ended), len(ended)),
+        "success": rate(len(successes), len(ended)),
+        "wrong_object": rate(sum(r.wrong_object is not None for r in ended), len(ended)),
         "steps_to_success": _median(r.motion.steps for r in successes if r.motion),
         "expert_steps": _median(r.expert.steps for r in compared if r.expert),
         "path_length": _median(r.motion.path_length for r in successes if r.motion),
@@ -70,11 +75,13 @@ def _numbers(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
         "expert_smoothness": _median(r.expert.smoothness for r in compared if r.expert),
         "ms_per_action": _milliseconds(ended, "policy_seconds"),
         "env_ms_per_step": _milliseconds(ended, "env_seconds"),
+        "efficiency": efficiency(ended),
         "failures": dict(Counter(failure_reason(record) for record in failures).most_common()),
     }
 
 
-def _rate(count: int, trials: int) -> dict[str, Any]:
+def rate(count: int, trials: int) -> dict[str, Any]:
+    """A binomial rate with its Wilson interval; the rate of no trials is None."""
     low, high = wilson(count, trials)
     return {"count": count, "rate": count / trials if trials else None, "low": low, "high": high}
 

@@ -68,7 +68,9 @@ class EpisodeRecord:
         target_distance: least distance (m) between end effector and target; `other_distance`: to any other.
         target_rise: highest rise (m) of the target above its start.
         policy_seconds: wall-clock of the policy, its processors included; `env_seconds`: of the environment.
+        chunk_seconds: wall-clock of each call of the policy in which it computed a chunk of actions.
         anchors: samples of predicted and true anchors (see `anchor_error.AnchorTrack`), or None.
+        privileged: what the policy was given that no robot has, or None.
     """
 
     condition: str
@@ -84,7 +86,9 @@ class EpisodeRecord:
     target_rise: float | None = None
     policy_seconds: float = 0.0
     env_seconds: float = 0.0
+    chunk_seconds: list[float] = field(default_factory=list)
     anchors: dict[str, Any] | None = None
+    privileged: str | None = None
     message: str | None = None
     attempts: int = field(default=1)
 
@@ -101,6 +105,7 @@ class EpisodeRecord:
 _NOT_THE_MOVEMENT: dict[str, Any] = {
     "policy_seconds": 0.0,
     "env_seconds": 0.0,
+    "chunk_seconds": [],
     "anchors": None,
     "expert": None,
     "attempts": 1,

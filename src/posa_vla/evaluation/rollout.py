@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from posa_vla.errors import PosaError, unknown_name
 from posa_vla.evaluation.pool import Died, WorkerPool
+from posa_vla.evaluation.privileged import observer
 from posa_vla.evaluation.records import ERROR, EnvOptions, EpisodeRecord, Job
 
 MakeEnv = Callable[[str, str, EnvOptions], Any]
@@ -108,19 +109,19 @@ class Worker:
             raise _Misfit(str(error)) from error
         self.checked = True
         self.policy.reset(job.seed)
-        self.policy.act(observation, env.task_description)
+        self.policy.act(observer(env, self.policy, self.setup.make_expert)(observation), env.task_description)
 
     def _run(self, env: Any, job: Job) -> EpisodeRecord:
         from posa_vla.evaluation.episode import expert_motion, run_episode
         from posa_vla.evaluation.film import Film
 
         film = Film(job.film, self.policy.cameras, 1 / env.metadata["render_fps"]) if job.film else None
-        record = run_episode(env, self.policy, job, self.setup.attention_every, film.add if film else None)
+        watch, expert = film.add if film else None, self.setup.make_expert
+        record = run_episode(env, self.policy, job, self.setup.attention_every, watch, expert)
         if film:
             film.write()
         elif self.setup.expert and record.outcome == "success":
-            expert = expert_motion(env, self.setup.make_expert, job.seed)
-            record = dataclasses.replace(record, expert=expert)
+            record = dataclasses.replace(record, expert=expert_motion(env, expert, job.seed))
         return record
 
 

@@ -15,6 +15,7 @@ from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
 from lerobot.utils.import_utils import register_third_party_plugins
 
+from posa_vla.contract import ANCHORS
 from posa_vla.errors import PosaError
 from posa_vla.training.bundle import resolve
 
@@ -90,7 +91,20 @@ class PolicyRunner:
             ) from error
         self.policy.eval()
         self.has_attention = hasattr(self.policy, "attention")
+        self.needs_anchors = bool(getattr(self.policy, "needs_anchors", False))
+        self.planned = False
+        self._watch_planning()
         self.cameras = tuple(name.removeprefix(f"{OBS_IMAGES}.") for name in self.config.image_features)
+
+    def _watch_planning(self) -> None:
+        """Sets `planned` in every `act` that computes a chunk: LeRobot's policies do so in one method."""
+        predict = self.policy.predict_action_chunk
+
+        def predict_and_tell(*args: Any, **kwargs: Any) -> Any:
+            self.planned = True
+            return predict(*args, **kwargs)
+
+        self.policy.predict_action_chunk = predict_and_tell
 
     def check(self, observation: dict[str, Any]) -> None:
         """Compare an observation of the environment with what the checkpoint was trained on."""
@@ -123,7 +137,8 @@ class PolicyRunner:
             processor.reset()
 
     def act(self, observation: dict[str, Any], task: str) -> np.ndarray:
-        """The next action (A,), float32, in the environment's units."""
+        """The next action (A,), float32, in the environment's units; `planned` says if a chunk was computed."""
+        self.planned = False
         with torch.inference_mode(), self._autocast():
             action = self.policy.select_action(self._batch(observation, task))
             action = self.postprocess(action)
@@ -137,6 +152,8 @@ class PolicyRunner:
 
     def _batch(self, observation: dict[str, Any], task: str) -> dict[str, Any]:
         batch: dict[str, Any] = preprocess_observation(observation)
+        if ANCHORS in observation:
+            batch[ANCHORS] = torch.from_numpy(observation[ANCHORS])[None]
         batch["task"] = [task]
         return self.preprocess(batch)
 
