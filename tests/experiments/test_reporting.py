@@ -1,0 +1,121 @@
+"""The committed file, and the tables and plots made from it alone."""
+
+import json
+import shutil
+
+import pytest
+from experiment_content import CONTENT
+
+from posa_vla.errors import PosaError
+from posa_vla.evaluation.intervals import newcombe, wilson
+from posa_vla.experiments import committed, tables
+from posa_vla.experiments.anchor_tables import auc
+from posa_vla.experiments.markdown import replace_section
+from posa_vla.experiments.numbers import groups
+
+PAGE = "# Results\n\n<!-- experiment:toy -->\nold\n<!-- /experiment:toy -->\n\nThe end.\n"
+
+
+@pytest.fixture
+def reported(project):
+    """A finished experiment; full solves 3 of 4 in each of two conditions, blind 1 of 4."""
+    project.write(tables=["success", "efficiency", "anchors"])
+    (project.root / "docs" / "results.md").write_text(PAGE)
+    assert project.run(workers=2) == 0
+    assert project.run(report=True) == 0
+    return project
+
+
+def section(project):
+    return (project.root / "docs" / "results.md").read_text()
+
+
+def row(text, name, table=0):
+    lines = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
+    return [cell.strip() for cell in lines[table].strip("|").split("|")]
+
+
+def test_the_table_pools_seeds_and_compares_with_the_reference(reported):
+    text = section(reported)
+    assert text.startswith("# Results\n\n<!-- experiment:toy -->\n*Does it matter?*") and text.endswith("The end.\n")
+    assert "old" not in text and "A laptop." in text
+    low, high = wilson(12, 16)
+    full = row(text, "full")
+    assert full[1:5] == ["16", f"75.0 % [{100 * low:.1f}, {100 * high:.1f}]", "75 %, 75 %", "–"]
+    assert full[6:9] == ["40 (30)", "1.10", "0.090"]  # 0.75 * 0.02 + 0.25 * 0.3
+    low, high = newcombe(4, 16, 12, 16)
+    assert row(text, "blind")[4] == f"-50.0 [{100 * low:+.1f}, {100 * high:+.1f}]"
+    assert row(text, "blind", table=1)[1:] == [tables.rate(groups(read(reported))[1].success("basic"))] * 2
+
+
+def test_speed_and_anchor_tables(reported):
+    text = section(reported)
+    speed = row(text, "full", table=2)
+    # 12 episodes of 40 steps and 0.4 s, 4 of 150 and 1.5 s: 10 ms per action, chunks of two actions
+    assert speed[1:4] == ["2", "10.0", "20.0"] and speed[5:9] == ["40", "0.40", "0.660", "-5.00"]
+    quarter = row(text, "full", table=3)
+    assert quarter[1:] == ["0.020 – 0.020", "4", "100.0 % [51.0, 100.0]", "1.00"]
+    assert row(text, "full", table=4)[1:] == ["success", "12", "0.020", "0.020", "0.020", "100 %"]
+    assert "reached the target, no grasp | 4 | 0.300 | 0.300 | 0.300 | 0 %" in text
+
+
+def read(project):
+    return json.loads((project.root / "experiments" / "results" / "toy.json").read_text())
+
+
+def test_the_file_alone_is_enough_and_gives_the_same_bytes(reported):
+    images = reported.root / "docs" / "images" / "experiments"
+    before = {path: path.read_bytes() for path in [*images.iterdir(), *(reported.root / "docs").glob("*.md")]}
+    assert {path.name for path in images.iterdir()} == {"toy-success.svg", "toy-training.svg"}
+    file = committed.results_path(reported.load())
+    content = file.read_bytes()
+    shutil.rmtree(reported.output)
+    assert reported.run(report=True) == 0
+    assert file.read_bytes() == content
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_the_file_is_compact_sorted_and_names_no_folder_of_this_machine(reported):
+    text = (reported.root / "experiments" / "results" / "toy.json").read_text()
+    assert [cell["cell"] for cell in read(reported)["cells"]] == sorted(c["cell"] for c in read(reported)["cells"])
+    assert str(reported.root) not in text and "--output_dir=outputs/experiments/toy/full-tabletop-0/train" in text
+    assert sum(line.startswith("{") for line in text.splitlines()) == 5  # one line per cell, and the first
+
+
+def test_cells_of_changed_options_are_refused_or_dropped(reported):
+    reported.write(eval=CONTENT["eval"] | {"split": "val"})
+    with pytest.raises(PosaError, match=r"full-tabletop-0.*--rerun_stale=true"):
+        reported.run(report=True)
+    shutil.rmtree(reported.output)
+    with pytest.raises(PosaError, match="no cell of toy is finished"):
+        reported.run(report=True)
+
+
+def test_an_unfinished_cell_is_named(project, capsys):
+    assert project.run(seeds="0") == 0
+    assert project.run(report=True) == 0
+    printed = capsys.readouterr().out
+    assert "has no <!-- experiment:toy --> … <!-- /experiment:toy -->: add both lines" in printed
+    assert "**Not finished: blind-tabletop-1, full-tabletop-1.**" in printed
+
+
+def test_success_against_demonstrations_is_drawn(project):
+    datasets = {"few": {"record": {"episodes": 2}}, "many": {"record": {"episodes": 20}}}
+    project.write(datasets=datasets, seeds=[0])
+    assert project.run(workers=2) == 0 and project.run(report=True) == 0
+    assert (project.root / "docs" / "images" / "experiments" / "toy-data.svg").stat().st_size > 1000
+
+
+def test_auc_counts_pairs_and_ties_half():
+    episodes = [("success", 0.1), ("success", 0.2), ("failure", 0.2), ("failure", 0.4)]
+    rows = [{"outcome": outcome, "head_mean": error} for outcome, error in episodes]
+    assert auc(rows) == (1 + 1 + 1 + 0.5) / 4
+    assert auc(rows[:2]) is None
+
+
+def test_a_section_without_its_end_is_refused(tmp_path):
+    page = tmp_path / "results.md"
+    page.write_text("<!-- experiment:toy -->\n")
+    with pytest.raises(PosaError, match="no <!-- /experiment:toy -->"):
+        replace_section(page, "toy", "text")
+    assert not replace_section(page, "other", "text") and not replace_section(tmp_path / "none.md", "toy", "text")

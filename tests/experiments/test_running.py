@@ -1,0 +1,164 @@
+"""Running cells with a fake command: what is repeated, what is shared, what a kill or a failure leaves."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from experiment_content import CONTENT
+
+from posa_vla.errors import PosaError
+from posa_vla.experiments.processes import Stopped, run_logged, tail
+from posa_vla.experiments.store import BLOCKED, DONE, FAILED, STALE, STARTED, try_lock
+
+
+def result(project, cell, name="toy"):
+    return json.loads((project.output / name / cell / "result.json").read_text())
+
+
+def test_all_cells_run_once_and_share_one_dataset(project):
+    assert project.run() == 0
+    assert project.calls() == ["record", "label", "cache", *["train", "eval"] * 4]
+    assert project.run() == 0
+    assert len(project.calls()) == 11
+    full = result(project, "full-tabletop-0")
+    assert full["config"]["train"]["steps"] == "8" and full["config"]["seed"] == 0
+    assert full["commands"]["train"].startswith("posa-vla train --dataset.root=")
+    assert set(full["commands"]) == set(full["seconds"]) == {"record", "label", "cache", "train", "eval"}
+    assert full["dataset"] == "f00" and full["policy"]["numbers"] == 6
+    assert full["training"]["steps"] == 8 and full["training"]["curve"][-1]["loss"] == 0.125
+    assert full["conditions"][0]["success"]["count"] == 3 and len(full["episodes"]["rows"]) == 8
+
+
+def test_side_by_side_gives_the_same_and_one_recording(project):
+    assert project.run(workers=3) == 0
+    assert project.calls().count("record") == 1 and project.calls().count("eval") == 4
+    assert result(project, "blind-tabletop-1")["conditions"][0]["success"]["count"] == 1
+    assert "--threads=1" in project.calls_file.read_text()
+
+
+def test_a_failed_cell_is_reported_and_does_not_stop_the_others(project, capsys):
+    broken = {"train": {"fail": True}}
+    project.write(variants={"full": {}, "broken": broken}, seeds=[0])
+    assert project.run() == 1
+    assert project.folder("full-tabletop-0").state() == DONE
+    failed = json.loads((project.output / "toy" / "broken-tabletop-0" / "failed.json").read_text())
+    assert (failed["stage"], failed["status"], failed["log"][-2:]) == ("train", 3, ["step 2", "loss is nan"])
+    assert "broken-tabletop-0 failed: train ended with status 3: loss is nan" in capsys.readouterr().err
+    assert project.run(retry_failed=False) == 0 and project.calls().count("train") == 2
+    assert project.run() == 1 and project.calls().count("train") == 3
+
+
+def test_a_dataset_that_cannot_be_recorded_is_tried_once_per_start(project):
+    project.write(record={"episodes": 3, "fail": True})
+    for start in (1, 2):
+        assert project.run() == 1
+        assert project.calls() == ["record"] * start
+    assert project.folder("blind-tabletop-1").state() == FAILED
+
+
+def test_sigterm_stops_the_training_and_the_next_start_resumes_it(project):
+    project.write(variants={"full": {"train": {"wait": True}}}, seeds=[0])
+    folder = project.output / "toy" / "full-tabletop-0"
+
+    def stop_when_it_trains():
+        deadline = time.monotonic() + 20
+        while not (folder / "train" / "waiting").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    killer = threading.Thread(target=stop_when_it_trains)
+    killer.start()
+    assert project.run() == 128 + signal.SIGTERM
+    killer.join()
+    assert project.folder("full-tabletop-0").state() == STARTED
+    assert (folder / "train" / "checkpoints" / "000005").is_dir()
+    assert project.run() == 0
+    assert project.calls() == ["record", "label", "cache", "train", "train", "eval"]
+    assert "--resume=true" in project.calls_file.read_text().splitlines()[4]
+    stages = json.loads((folder / "stages.json").read_text())
+    assert stages["train"]["attempts"] == 2
+
+
+def test_a_kill_between_two_stages_repeats_neither(project):
+    assert project.run(only="full", seeds="0") == 0
+    folder = project.output / "toy" / "full-tabletop-0"
+    for name in ("result.json", "eval"):
+        path = folder / name
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    assert project.run(only="full", seeds="0") == 0
+    assert project.calls().count("train") == 1 and project.calls().count("eval") == 2
+
+
+def test_changed_options_make_a_cell_stale_and_only_what_changed_runs_again(project):
+    assert project.run(seeds="0") == 0
+    project.write(eval=CONTENT["eval"] | {"split": "val"})
+    assert project.folder("full-tabletop-0").state() == STALE
+    with pytest.raises(PosaError, match="full-tabletop-0, blind-tabletop-0 have changed"):
+        project.run()
+    assert project.calls().count("eval") == 2
+    assert project.run(seeds="0", rerun_stale=True) == 0
+    assert project.calls().count("train") == 2 and project.calls().count("eval") == 4
+    assert result(project, "full-tabletop-0")["config"]["eval"]["split"] == "val"
+    project.write(train=CONTENT["train"] | {"batch_size": 5})
+    assert project.run(seeds="0", only="full", rerun_stale=True) == 0
+    assert project.calls().count("train") == 3 and project.calls().count("record") == 1
+    assert "--resume" not in project.calls_file.read_text()
+
+
+def test_policies_of_another_experiment_are_evaluated_without_training(project, capsys):
+    project.write(
+        "speed",
+        policies_from="toy",
+        reference="often",
+        variants={"often": {"policy": "full", "eval": {"n_action_steps": 1}}},
+        **dict.fromkeys(("record", "label", "train", "seeds")),
+    )
+    assert project.run("speed") == 1
+    assert project.folder("often-tabletop-0", "speed").state() == BLOCKED
+    assert "cannot run before full-tabletop-0 is trained: posa-vla experiment toy" in capsys.readouterr().err
+    assert project.run(only="full") == 0 and project.run("speed") == 0
+    assert project.calls().count("train") == 2 and project.calls().count("eval") == 4
+    often = result(project, "often-tabletop-1", "speed")
+    assert often["policy"]["n_action_steps"] == 1 and often["training"] is None
+    assert "toy/full-tabletop-1/train" in often["commands"]["eval"]
+    project.write(train=CONTENT["train"] | {"steps": 9})
+    assert project.folder("often-tabletop-1", "speed").state() == STALE
+
+
+def test_a_running_command_keeps_the_lock_after_its_runner_is_gone(tmp_path):
+    with try_lock(tmp_path) as lock:
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[lock])
+    with try_lock(tmp_path) as lock:
+        assert lock is None
+    child.communicate(b"\n")
+    with try_lock(tmp_path) as lock:
+        assert lock is not None
+
+
+def test_what_a_stopped_command_leaves_behind_is_killed(tmp_path):
+    """The command ends on SIGTERM, its own child ignores it."""
+    stubborn = "import signal,time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    code = f"import subprocess,sys; p = subprocess.Popen([sys.executable, '-c', {stubborn!r}]); print(p.pid); p.wait()"
+    log = tmp_path / "log"
+    with pytest.raises(Stopped):
+        run_logged([sys.executable, "-uc", code], log, os.environ, lambda: log.read_bytes().count(b"\n") >= 3)
+    pid = int(next(line for line in tail(log) if line.isdigit()))
+    deadline = time.monotonic() + 5
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive(pid)
+
+
+def alive(pid):
+    """Running, and not merely waiting to be buried."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
