@@ -14,6 +14,7 @@ COMMANDS = {
     "cache": ("posa_vla.data.cache", "decode a dataset once into memory-mapped frames"),
     "train": ("posa_vla.training.trainer", "train PosA-VLA in two stages, anchors first"),
     "eval": ("posa_vla.evaluation.command", "run seeded episodes and write JSON and an HTML report"),
+    "analyse": ("posa_vla.evaluation.anchor_analysis", "anchor error against success, failures by attention"),
     "validate": ("posa_vla.inspection.validate", "name every corrupt episode and file of a LeRobotDataset"),
     "experiment": ("posa_vla.experiments.command", "run a grid of trainings and evaluations, resumable cell by cell"),
     "export": ("posa_vla.policy.export", "copy a checkpoint in half precision, to share it"),
