@@ -10,7 +10,9 @@ from scipy import stats
 RESAMPLES = 2000
 
 
-def interval(statistic: Callable[..., np.ndarray], *samples: Sequence[float] | np.ndarray) -> tuple[float, float] | None:
+def interval(
+    statistic: Callable[..., np.ndarray], *samples: Sequence[float] | np.ndarray
+) -> tuple[float, float] | None:
     """95 % percentile interval (Efron 1979) of `statistic(*samples, axis=-1)`; samples are paired by episode.
 
     The same data give the same interval. Resamples in which the statistic is undefined are left out. None where
