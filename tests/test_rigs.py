@@ -65,7 +65,7 @@ def test_writing_a_rig_out_and_reading_it_again_changes_nothing():
         ({"cameras__0__fx": "wide"}, r"cameras\[0\].*wrong type"),
         ({"cameras__0__fx": -2.0}, "must be positive"),
         ({"cameras__0__focal": 3}, "unknown field of cameras.*'focal': choose one of .*fx"),
-        ({"cameras__0__mount": "hand"}, "choose one of end_effector, world"),
+        ({"cameras__0__mount": "hand"}, "choose one of end_effector, end_effector_position, world"),
         ({"cameras__0__cam_from_mount": np.diag([1.0, 1, -1, 1]).tolist()}, "rigid 4x4"),
         ({"cameras__0__cam_from_mount": np.eye(3).tolist()}, "rigid 4x4"),
         ({"cameras": [CAMERA, CAMERA]}, "different names"),

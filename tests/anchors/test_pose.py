@@ -48,7 +48,7 @@ def test_rotations_agree_with_opencv_and_scipy():
 
 
 def test_a_rotation_of_the_wrong_kind_or_size_is_refused():
-    with pytest.raises(PosaError, match="choose one of axis_angle, quaternion_wxyz, quaternion_xyzw"):
+    with pytest.raises(PosaError, match="choose one of axis_angle, none, quaternion_wxyz, quaternion_xyzw"):
         rotation_matrix(np.zeros((2, 4)), "euler")
     with pytest.raises(ValueError, match=r"expected axis_angle \(\.\.\., 3\), got \(2, 4\)"):
         rotation_matrix(np.zeros((2, 4)), "axis_angle")

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
-from toy_dataset import make_dataset
+from scipy.spatial.transform import Rotation
+from toy_dataset import TASKS, make_dataset
 
 from posa_vla import contract
 from posa_vla.anchors.label import label_episode
@@ -22,6 +23,7 @@ from posa_vla.data.labelling import label_dataset, main
 from posa_vla.errors import PosaError
 from posa_vla.rigs import Rig, parse_rig
 
+TASK_SENTENCES = list(TASKS)
 LOOK_DOWN = [[1.0, 0, 0, -0.4], [0, -1.0, 0, 0.4], [0, 0, -1.0, 1.5], [0, 0, 0, 1.0]]
 ON_HAND = [[1.0, 0, 0, 0], [0, 1.0, 0, 0.05], [0, 0, 1.0, 0.1], [0, 0, 0, 1.0]]
 INTRINSICS = {"width": 32, "height": 32, "fx": 30.0, "fy": 30.0, "cx": 15.5, "cy": 15.5}
@@ -154,7 +156,7 @@ def test_each_episode_stays_one_row_group(source, labelled):
 def test_images_in_the_table_are_carried_over_too(tmp_path):
     source = make_dataset(tmp_path / "source", episodes=2, length=8, labelled=False, use_videos=False)
     edit_free = tmp_path / "out"
-    with pytest.raises(PosaError, match="in none of 2 episodes"):
+    with pytest.raises(PosaError, match=r"runs from -0\.\d+ to 0\.\d+, but the rig says -90 is open and 90 is closed"):
         label_dataset(source, rig(gripper=command_of(index=0, open=-90.0, closed=90.0)), edit_free)
     label_dataset(source, rig(gripper=command_of(index=6, open=-0.5, closed=0.5)), edit_free)
     old, new = (LeRobotDataset("local/toy", root=root)[3] for root in (source, edit_free))
@@ -235,7 +237,7 @@ def skipped_frame(columns):
         (millimetres, r"as if it were in millimetres .* at episode 0, frame 0"),
         (no_quaternion, "quaternion that is not unit at episode 0, frame 4"),
         (no_finger, "finger width in observation.state is NaN or infinite at episode 0, frame 5"),
-        (always_open, "closes on something in none of 3 episodes"),
+        (always_open, r"command action\[6\] is -1 in all 39 frames: the gripper never moves"),
         (grasps_nothing, "4 closes ended fully shut"),
         (skipped_frame, "episode 0 has frame 6 where 5 was expected"),
     ],
@@ -267,9 +269,124 @@ def test_a_rig_that_does_not_fit_the_dataset_is_refused(source, tmp_path, change
 
 
 def test_a_hand_that_is_never_in_view_is_warned_about(source, tmp_path, capsys):
-    looks_up = [[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 1.0, -5], [0, 0, 0, 1.0]]
-    label_dataset(source, rig(cameras=[{**HEAD, "cam_from_mount": looks_up}, WRIST]), tmp_path / "out")
+    far_aside = [[1.0, 0, 0, 9], [0, 1.0, 0, 0], [0, 0, 1.0, 1], [0, 0, 0, 1.0]]
+    label_dataset(source, rig(cameras=[{**HEAD, "cam_from_mount": far_aside}, WRIST]), tmp_path / "out")
     assert "never in the view of camera 'head'" in capsys.readouterr().err
+
+
+def looking_at(eye: list[float], target: list[float]) -> np.ndarray:
+    """cam_from_world (4, 4) of a camera at ``eye``, OpenCV axes."""
+    forward = np.subtract(target, eye) / np.linalg.norm(np.subtract(target, eye))
+    right = np.cross(forward, [0, 0, 1.0]) / np.linalg.norm(np.cross(forward, [0, 0, 1.0]))
+    matrix = np.eye(4)
+    matrix[:3, :3] = [right, np.cross(forward, right), forward]
+    matrix[:3, 3] = -matrix[:3, :3] @ eye
+    return matrix
+
+
+TILTED = looking_at([1.6, 0.1, 1.0], [0.4, 0.4, 0.4])
+READINGS = {
+    "inverted: it seems to hold mount_from_cam": np.linalg.inv(TILTED),
+    "in OpenGL's axes": np.diag([1.0, -1, -1, 1]) @ TILTED,
+    "an inverted matrix in OpenGL's axes": np.linalg.inv(np.diag([1.0, -1, -1, 1]) @ TILTED),
+}
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_matrix_the_wrong_way_round_is_explained(source, tmp_path, reading):
+    matrix = READINGS[reading]
+    matrix[3] = [0, 0, 0, 1]
+    camera = {**HEAD, "cam_from_mount": matrix.tolist()}
+    with pytest.raises(PosaError, match=f"'head', but in 100% of the frames if cam_from_mount is {reading}"):
+        label_dataset(source, rig(cameras=[camera, WRIST]), tmp_path / "out")
+    assert os.listdir(tmp_path) == []
+
+
+def reach_down_and_turn(form: str) -> Callable[[dict[str, np.ndarray]], None]:
+    """A hand that points down, turns about the vertical and comes 20 cm down to close at frame 6."""
+
+    def change(columns):
+        frames = columns["frame_index"]
+        turn = Rotation.from_rotvec(np.outer(1.6 + 0.1 * frames + 0.2 * columns["episode_index"], [0, 0, 1]))
+        quaternion = (turn * Rotation.from_euler("x", np.pi)).as_quat()
+        columns[contract.EE_POSE][:, 3:] = np.roll(quaternion, 1, axis=1) if form == "quaternion_wxyz" else quaternion
+        columns[contract.EE_POSE][:, :3] = np.array([0.4, 0.4, 0.1]) + np.outer(np.abs(frames - 6), [0, 0, 0.03])
+
+    return change
+
+
+@pytest.mark.parametrize("form", ["quaternion_wxyz", "quaternion_xyzw"])
+def test_quaternions_in_another_order_are_detected_by_the_camera_on_the_hand(source, tmp_path, form):
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+    edit(copy, reach_down_and_turn(form))
+    other = "quaternion_xyzw" if form == "quaternion_wxyz" else "quaternion_wxyz"
+    with pytest.raises(PosaError, match=f"but in 100% if the quaternions were {form}.*rotation_format: {other}"):
+        label_dataset(copy, rig(pose={"column": contract.EE_POSE, "rotation_format": other}), tmp_path / "out")
+    assert os.listdir(tmp_path) == ["copy"]
+    label_dataset(copy, rig(pose={"column": contract.EE_POSE, "rotation_format": form}), tmp_path / "out")
+
+
+def test_positions_alone_serve_a_camera_in_the_world(source, tmp_path, labelled):
+    pose = {"column": contract.EE_POSE, "rotation_format": "none"}
+    follows = {**WRIST, "mount": "end_effector_position"}
+    label_dataset(source, rig(pose=pose, cameras=[HEAD, follows]), tmp_path / "out")
+    # The toy's hand does not turn: then a camera that keeps its direction sees what one on the hand sees.
+    np.testing.assert_allclose(
+        column(tmp_path / "out", contract.ANCHORS), column(labelled, contract.ANCHORS), atol=1e-6
+    )
+    with pytest.raises(PosaError, match=r"'wrist' turns with the hand, but the pose has no rotation"):
+        rig(pose=pose)
+
+
+def test_the_tool_is_what_is_projected(source, tmp_path):
+    tool = [0.02, -0.01, 0.1]
+    moved = np.eye(4)
+    moved[:3, 3] = tool
+    pose = {"column": contract.EE_POSE, "tool": tool}
+    label_dataset(source, rig(pose=pose, cameras=[HEAD, WRIST]), tmp_path / "out")
+    # The toy's hand has the world's axes, so the same anchors come from cameras moved the other way.
+    cameras = [{**HEAD, "cam_from_mount": (np.array(LOOK_DOWN) @ moved).tolist()}]
+    cameras += [{**WRIST, "cam_from_mount": (np.array(ON_HAND) @ moved).tolist()}]
+    label_dataset(source, rig(cameras=cameras), tmp_path / "same")
+    np.testing.assert_allclose(
+        column(tmp_path / "out", contract.ANCHORS), column(tmp_path / "same", contract.ANCHORS), atol=1e-5
+    )
+
+
+def test_scenes_place_the_camera_by_sentence_or_by_number(source, tmp_path):
+    raised = [*LOOK_DOWN[:2], [0, 0, -1.0, 2.0], LOOK_DOWN[3]]
+    head = {key: value for key, value in HEAD.items() if key != "cam_from_mount"}
+    first, *others = (TASK_SENTENCES[number] for number in range(3))
+    low = {"name": "low", "cam_from_mount": {"head": LOOK_DOWN}, "tasks": [f" {first.upper()}. "]}
+    high = {"name": "high", "cam_from_mount": {"head": raised}, "tasks": others}
+    both = rig(cameras=[head, WRIST], scenes=[low, high])
+    provenance = label_dataset(source, both, tmp_path / "out")
+    assert provenance["scenes"] == {"toy/low": 1, "toy/high": 2}
+    anchors, episodes = column(tmp_path / "out", contract.ANCHORS), column(source, "episode_index")
+    heights = column(source, contract.EE_POSE)[:, 2]
+    expected = np.where(episodes == 0, 1.5, 2.0) - heights
+    np.testing.assert_allclose(anchors[:, 0, contract.END_ANCHOR, 2], expected, atol=1e-6)
+
+    by_number = [{**low, "tasks": [], "episodes": [[0, 0]]}, {**high, "tasks": [], "episodes": [[1, 2]]}]
+    label_dataset(source, rig(cameras=[head, WRIST], scenes=by_number), tmp_path / "numbers")
+    np.testing.assert_array_equal(column(tmp_path / "numbers", contract.ANCHORS), anchors)
+
+    lacking = rig(cameras=[head, WRIST], scenes=[low, {**high, "tasks": []}])
+    with pytest.raises(PosaError, match=r"episode 1 \(.*\) belongs to no scene of the rig 'toy'.*low, high: add"):
+        label_dataset(source, lacking, tmp_path / "none")
+    label_dataset(source, lacking.in_scene("high"), tmp_path / "chosen")
+    depth = column(tmp_path / "chosen", contract.ANCHORS)[:, 0, contract.END_ANCHOR, 2]
+    np.testing.assert_allclose(depth, 2.0 - heights, atol=1e-6)
+
+
+def test_a_lone_camera_goes_by_lerobots_name_for_it(source, tmp_path):
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+    info = json.loads((copy / "meta/info.json").read_text())
+    info["features"]["observation.image"] = info["features"].pop("observation.images.head")
+    del info["features"]["observation.images.wrist"]
+    (copy / "meta/info.json").write_text(json.dumps(info))
+    provenance = label_dataset(copy, rig(cameras=[{**HEAD, "name": "image"}]), tmp_path / "out")
+    assert provenance["cameras"] == ["image"]
 
 
 def test_places_that_are_taken_or_wrong(source, labelled, tmp_path):
@@ -322,7 +439,7 @@ def test_the_output_is_absent_until_it_is_complete(source, tmp_path, monkeypatch
 
     monkeypatch.setattr(Path, "rename", watched)
     label_dataset(source, rig(), tmp_path / "out")
-    assert seen == [(False, True, True)]
+    assert seen[-1] == (False, True, True) and not any(exists for exists, _, _ in seen)
 
 
 def test_without_hard_links_videos_are_copied(source, tmp_path, monkeypatch):

@@ -1,17 +1,23 @@
 """Pinhole cameras: points in the world frame to places in the image as it is stored (method, section 2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from posa_vla.anchors.pose import EE, WORLD, Transform, expect_frames
+from posa_vla.anchors.pose import EE, EE_POSITION, WORLD, Transform, expect_frames, without_rotation
 from posa_vla.errors import PosaError, unknown_name
 
-Mount = Literal["world", "end_effector"]
-MOUNT_FRAMES = {"world": WORLD, "end_effector": EE}
+Mount = Literal["world", "end_effector", "end_effector_position"]
+MOUNT_FRAMES = {"world": WORLD, "end_effector": EE, "end_effector_position": EE_POSITION}
 NEAREST_DEPTH = 1e-6
 """Metres. A point closer to the camera's plane counts as behind it: its image would be no finite float32."""
+FARTHEST_CAMERA = 10.0
+"""Metres. A camera farther from the frame it is mounted in has its translation in millimetres."""
+OFF_CENTRE = 0.23
+"""Share of the image by which a principal point may miss the centre in *both* directions; intrinsics of an image
+of twice or half the size miss it by 0.5 and 0.25, a crop moves it in one direction."""
+UNPLACED = np.full((4, 4), np.nan)
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,10 @@ class Camera:
         fy: focal length along y in pixels.
         cx: principal point x in pixels, OpenCV's convention: the centre of pixel k is at k.
         cy: principal point y in pixels.
-        mount: 'world' (fixed in the world) or 'end_effector' (fixed to the hand).
+        mount: 'world' (fixed in the world), 'end_effector' (fixed to the hand), or 'end_effector_position' (follows
+            the hand but keeps its direction in the world, as MuJoCo's tracking cameras and on a gantry).
         cam_from_mount: (4, 4), mount frame -> camera frame (OpenCV axes: x right, y down, z forward), metres.
+            `UNPLACED` where it differs from scene to scene (posa_vla.rigs.Scene).
         flip_horizontal: the stored image is mirrored left-right against the unflipped one.
         flip_vertical: the stored image is mirrored top-bottom.
     """
@@ -40,7 +48,7 @@ class Camera:
     cx: float
     cy: float
     mount: Mount
-    cam_from_mount: np.ndarray
+    cam_from_mount: np.ndarray = field(default_factory=lambda: UNPLACED)
     flip_horizontal: bool = False
     flip_vertical: bool = False
 
@@ -52,13 +60,31 @@ class Camera:
                 f"camera {self.name!r}: width, height, fx and fy must be positive, "
                 f"got {self.width}, {self.height}, {self.fx}, {self.fy}"
             )
+        self._check_principal_point()
         matrix = np.asarray(self.cam_from_mount, dtype=np.float64)
-        if matrix.shape != (4, 4) or not _is_rigid(matrix):
-            raise PosaError(
-                f"camera {self.name!r}: cam_from_mount must be a rigid 4x4 matrix (orthonormal rotation with "
-                f"determinant +1, last row 0 0 0 1), got {matrix.tolist()}"
-            )
+        if matrix.shape != (4, 4) or not np.isnan(matrix).all():
+            problem = rigid_problem(matrix)
+            if problem:
+                raise PosaError(
+                    f"camera {self.name!r}: cam_from_mount must be a rigid 4x4 matrix (orthonormal rotation with "
+                    f"determinant +1, translation in metres, last row 0 0 0 1), but {problem}: {matrix.tolist()}"
+                )
         object.__setattr__(self, "cam_from_mount", matrix)
+
+    def _check_principal_point(self) -> None:
+        u, v = (self.cx + 0.5) / self.width, (self.cy + 0.5) / self.height
+        if min(abs(u - 0.5), abs(v - 0.5)) > OFF_CENTRE:
+            raise PosaError(
+                f"camera {self.name!r}: the principal point ({self.cx:.0f}, {self.cy:.0f}) lies far from the middle of "
+                f"a {self.width}x{self.height} image, as if fx, fy, cx and cy belonged to images of "
+                f"{2 * self.cx + 1:.0f}x{2 * self.cy + 1:.0f}: give the width and height they were calibrated at, or "
+                "scale all four"
+            )
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether cam_from_mount is known (it is not where scenes hold it)."""
+        return not np.isnan(self.cam_from_mount).any()
 
     @property
     def matrix(self) -> np.ndarray:
@@ -67,6 +93,8 @@ class Camera:
 
     def cam_from_world(self, world_from_ee: Transform | np.ndarray | None = None) -> Transform:
         """World -> camera, (..., 4, 4). A hand camera needs the EE pose of each frame; a fixed one ignores it."""
+        if not self.is_placed:
+            raise PosaError(f"camera {self.name!r} stands elsewhere in each scene: take it from Rig.in_scene(NAME)")
         cam_from_mount = Transform(self.name, MOUNT_FRAMES[self.mount], self.cam_from_mount)
         if self.mount == "world":
             return cam_from_mount
@@ -74,6 +102,8 @@ class Camera:
             raise PosaError(f"camera {self.name!r} is mounted on the end effector: pass world_from_ee")
         if isinstance(world_from_ee, np.ndarray):
             world_from_ee = Transform(WORLD, EE, world_from_ee)
+        if self.mount == "end_effector_position":
+            return cam_from_mount @ without_rotation(world_from_ee).inverse()
         return cam_from_mount @ expect_frames(world_from_ee, WORLD, EE).inverse()
 
     def project(self, points_world: np.ndarray, world_from_ee: Transform | np.ndarray | None = None) -> np.ndarray:
@@ -116,12 +146,22 @@ class Camera:
         return self.cam_from_world(world_from_ee).inverse().apply(np.stack([x, y, depth], axis=-1))
 
 
-def _is_rigid(matrix: np.ndarray) -> bool:
-    """Rotation orthonormal to 1e-4 with determinant +1, last row (0, 0, 0, 1)."""
+def rigid_problem(matrix: np.ndarray) -> str | None:
+    """What keeps a matrix from being a rigid transform in metres (orthonormal to 1e-4), or None."""
+    if matrix.shape != (4, 4):
+        return f"its shape is {'x'.join(map(str, matrix.shape))}"
+    if not np.isfinite(matrix).all():
+        return "it holds NaN or infinity"
+    if not np.array_equal(matrix[3], [0, 0, 0, 1]):
+        transposed = np.array_equal(matrix[:, 3], [0, 0, 0, 1])
+        return "it is transposed (the translation stands in its last row)" if transposed else "its last row is another"
     rotation = matrix[:3, :3]
-    return bool(
-        np.isfinite(matrix).all()
-        and np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4)
-        and np.linalg.det(rotation) > 0
-        and np.array_equal(matrix[3], [0, 0, 0, 1])
-    )
+    lengths = np.linalg.norm(rotation, axis=0)
+    if not np.allclose(rotation.T @ rotation, np.eye(3), atol=1e-4):
+        scaled = np.allclose(rotation.T @ rotation, np.eye(3) * lengths[0] ** 2, rtol=1e-3, atol=1e-4 * lengths[0] ** 2)
+        return f"its axes are {lengths[0]:.4g} long instead of 1" if scaled else "its axes are not orthonormal"
+    if np.linalg.det(rotation) < 0:
+        return "it mirrors (determinant -1): a mirrored picture belongs in flip_horizontal or flip_vertical"
+    if np.linalg.norm(matrix[:3, 3]) > FARTHEST_CAMERA:
+        return f"its translation is {np.linalg.norm(matrix[:3, 3]):.0f} m long, as if it were in millimetres"
+    return None

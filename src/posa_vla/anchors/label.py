@@ -35,10 +35,11 @@ def label_episode(
     cameras: Sequence[Camera],
     config: InteractionConfig | None = None,
     finger_width: np.ndarray | None = None,
+    tool: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> EpisodeLabels:
     """Task and end anchors of every frame.
 
-    The end anchor is the EE's own position. The task anchor of frame t is the EE position at the first
+    The end anchor is the hand's own position. The task anchor of frame t is the hand's position at the first
     interaction e >= t, seen by *this* frame's camera (a hand camera moves between t and e); after the last
     interaction it is `UNKNOWN`.
 
@@ -48,6 +49,7 @@ def label_episode(
         cameras: the rig's cameras, in its order.
         config: event thresholds; None for the defaults.
         finger_width: (T,), measured distance between the fingers in metres, or None.
+        tool: (3,), the hand's position in the frame of ``ee_poses``, metres (the rig's pose.tool).
     """
     hand = ee_poses if isinstance(ee_poses, Transform) else world_from_ee(ee_poses)
     T = len(gripper)
@@ -55,7 +57,7 @@ def label_episode(
         raise ValueError(f"expected one pose for each of {T} gripper values, got {hand.matrix.shape[:-2]}")
     interactions = find_interactions(gripper, config or InteractionConfig(), finger_width)
     event = next_event(interactions.frames, T)  # (T,)
-    position = hand.matrix[:, :3, 3]  # (T, 3)
+    position = hand.apply(np.asarray(tool, dtype=np.float64))  # (T, 3)
 
     anchors = np.empty((T, len(cameras), 2, 4), dtype=np.float32)
     anchors[..., 3] = 1  # geometry alone cannot see an occlusion

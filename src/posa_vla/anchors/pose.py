@@ -8,8 +8,10 @@ import numpy as np
 from posa_vla.errors import PosaError, unknown_name
 
 WORLD, EE = "world", "ee"
-RotationFormat = Literal["quaternion_wxyz", "quaternion_xyzw", "axis_angle"]
-ROTATION_SIZES = {"quaternion_wxyz": 4, "quaternion_xyzw": 4, "axis_angle": 3}
+EE_POSITION = "ee_position"
+"""Origin at the end effector, axes of the world: all that is known of a hand whose rotation is not recorded."""
+RotationFormat = Literal["quaternion_wxyz", "quaternion_xyzw", "axis_angle", "none"]
+ROTATION_SIZES = {"quaternion_wxyz": 4, "quaternion_xyzw": 4, "axis_angle": 3, "none": 0}
 
 
 class FrameError(PosaError, ValueError):
@@ -70,12 +72,14 @@ def homogeneous(rotation: np.ndarray, position: np.ndarray) -> np.ndarray:
 
 
 def rotation_matrix(rotation: np.ndarray, form: RotationFormat) -> np.ndarray:
-    """Unit quaternions (..., 4) or axis-angle vectors (..., 3) rad -> (..., 3, 3) float64."""
+    """Unit quaternions (..., 4) or axis-angle vectors (..., 3) rad -> (..., 3, 3) float64; 'none' gives identities."""
     if form not in ROTATION_SIZES:
         raise unknown_name("rotation format", form, ROTATION_SIZES)
     if rotation.shape[-1] != ROTATION_SIZES[form]:
         raise ValueError(f"expected {form} (..., {ROTATION_SIZES[form]}), got {rotation.shape}")
     rotation = rotation.astype(np.float64)
+    if form == "none":
+        return np.broadcast_to(np.eye(3), (*rotation.shape[:-1], 3, 3)).copy()
     if form == "axis_angle":
         rotation = quaternion_from_axis_angle(rotation)
     elif form == "quaternion_xyzw":
@@ -97,5 +101,19 @@ def quaternion_from_axis_angle(vector: np.ndarray) -> np.ndarray:
 
 
 def world_from_ee(poses: np.ndarray, form: RotationFormat = "quaternion_wxyz") -> Transform:
-    """EE poses (..., 3 + 4 or 3): position (m) and rotation, both in the world frame -> world_from_ee."""
-    return Transform(WORLD, EE, homogeneous(rotation_matrix(poses[..., 3:], form), poses[..., :3]))
+    """EE poses (..., 3 + 4 or 3): position (m) and rotation, both in the world frame -> world_from_ee.
+
+    Positions alone (form 'none', (..., 3)) give world_from_ee_position, which no camera that turns with the hand takes.
+    """
+    source = EE_POSITION if form == "none" else EE
+    return Transform(WORLD, source, homogeneous(rotation_matrix(poses[..., 3:], form), poses[..., :3]))
+
+
+def without_rotation(world_from_hand: Transform) -> Transform:
+    """world_from_ee_position of world_from_ee (or of itself)."""
+    if world_from_hand.src != EE_POSITION:
+        expect_frames(world_from_hand, WORLD, EE)
+    position = world_from_hand.matrix[..., :3, 3]
+    return Transform(
+        WORLD, EE_POSITION, homogeneous(np.broadcast_to(np.eye(3), (*position.shape[:-1], 3, 3)), position)
+    )

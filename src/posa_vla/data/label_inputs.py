@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from posa_vla.anchors.pose import Transform, world_from_ee
-from posa_vla.contract import ANCHORS, STEPS_TO_INTERACTION
+from posa_vla.contract import ANCHORS, OBS_IMAGES, STEPS_TO_INTERACTION, TASK_INDEX
 from posa_vla.errors import PosaError
-from posa_vla.rigs import GripperSource, PoseSource, Rig
+from posa_vla.rigs import GripperSource, JointSource, PoseSource, Rig
+from posa_vla.rigs.scenes import choose_scene
 
-IMAGES_PREFIX = "observation.images."
+LONE_IMAGE = "observation.image"
+"""LeRobot's key in datasets of one camera; the camera's name is then ``image``."""
 FARTHEST_POSITION = 10.0
 """Metres. No arm reaches so far from its world frame: larger positions are millimetres."""
 UNIT_TOLERANCE = 1e-2
@@ -22,7 +26,8 @@ def check_features(features: Mapping[str, Any], rig: Rig) -> None:
     for key in (ANCHORS, STEPS_TO_INTERACTION):
         if key in features:
             raise PosaError(f"the dataset has {key!r} already: label the dataset it was made from")
-    needed = [("EE pose", rig.pose.column, max(rig.pose.position + rig.pose.rotation))]
+    meaning = "joints" if isinstance(rig.pose, JointSource) else "EE pose"
+    needed = [(meaning, rig.pose.column, max(rig.pose.indices))]
     if rig.gripper.command:
         needed.append(("gripper command", rig.gripper.command.column, rig.gripper.command.index))
     if rig.gripper.width:
@@ -30,7 +35,7 @@ def check_features(features: Mapping[str, Any], rig: Rig) -> None:
     for meaning, key, index in needed:
         _check_vector(features, rig, meaning, key, index)
 
-    recorded = {key.removeprefix(IMAGES_PREFIX): item for key, item in features.items() if _is_colour(key, item)}
+    recorded = {camera_name(key): item for key, item in features.items() if _is_colour(key, item)}
     for name in recorded:
         if name not in rig.camera_names:
             raise PosaError(
@@ -41,7 +46,7 @@ def check_features(features: Mapping[str, Any], rig: Rig) -> None:
         if camera.name not in recorded:
             found = ", ".join(recorded) or "none"
             raise PosaError(
-                f"the dataset has no {IMAGES_PREFIX}{camera.name}, a camera of the rig {rig.name!r}: its cameras "
+                f"the dataset has no {OBS_IMAGES}.{camera.name}, a camera of the rig {rig.name!r}: its cameras "
                 f"are {found}; use the rig they were recorded with"
             )
         _check_image_size(rig, camera.name, recorded[camera.name])
@@ -61,7 +66,13 @@ def _check_vector(features: Mapping[str, Any], rig: Rig, meaning: str, key: str,
 
 def _is_colour(key: str, feature: Mapping[str, Any]) -> bool:
     depth = (feature.get("info") or {}).get("is_depth_map", False)
-    return key.startswith(IMAGES_PREFIX) and feature["dtype"] in ("video", "image") and not depth
+    is_image = key == LONE_IMAGE or key.startswith(f"{OBS_IMAGES}.")
+    return is_image and feature["dtype"] in ("video", "image") and not depth
+
+
+def camera_name(key: str) -> str:
+    """The camera of an image key: ``observation.images.<name>``, or ``image`` of `LONE_IMAGE`."""
+    return key.removeprefix(f"{OBS_IMAGES}.").removeprefix("observation.")
 
 
 def _check_image_size(rig: Rig, name: str, feature: Mapping[str, Any]) -> None:
@@ -113,8 +124,12 @@ def split_episodes(columns: Mapping[str, np.ndarray], info: Mapping[str, Any]) -
     ]
 
 
-def hand_poses(columns: Mapping[str, np.ndarray], source: PoseSource, episodes: list[EpisodeRows]) -> Transform:
-    """world_from_ee of every row, (N, 4, 4)."""
+def hand_poses(
+    columns: Mapping[str, np.ndarray], source: PoseSource | JointSource, episodes: list[EpisodeRows]
+) -> Transform:
+    """world_from_ee of every row, (N, 4, 4); world_from_ee_position where the dataset has no rotation."""
+    if isinstance(source, JointSource):
+        return _poses_from_joints(columns, source, episodes)
     values = columns[source.column].astype(np.float64)
     position, rotation = values[:, list(source.position)], values[:, list(source.rotation)]
     poses = np.concatenate([position, rotation], axis=1)
@@ -128,20 +143,48 @@ def hand_poses(columns: Mapping[str, np.ndarray], source: PoseSource, episodes: 
     norm = np.linalg.norm(rotation, axis=1)
     if source.rotation_format == "axis_angle":
         _refuse(norm > 2 * np.pi, episodes, f"{source.column} has a rotation of over one turn (expected radians)")
-    else:
+    elif source.has_rotation:
         _refuse(np.abs(norm - 1) > UNIT_TOLERANCE, episodes, f"{source.column} has a quaternion that is not unit")
     return world_from_ee(poses, source.rotation_format)
+
+
+def _poses_from_joints(
+    columns: Mapping[str, np.ndarray], source: JointSource, episodes: list[EpisodeRows]
+) -> Transform:
+    from posa_vla.rigs.kinematics import ForwardKinematics
+
+    values = columns[source.column][:, list(source.indices)].astype(np.float64)
+    _refuse(~np.isfinite(values).all(axis=1), episodes, f"{source.column} holds NaN or infinity")
+    kinematics = ForwardKinematics(source)
+    problem = kinematics.problem(values)
+    if problem:
+        raise PosaError(f"the joints in {source.column} do not fit the robot model: {problem}")
+    return kinematics.world_from_ee(values)
 
 
 def gripper_signal(columns: Mapping[str, np.ndarray], source: GripperSource, episodes: list[EpisodeRows]) -> np.ndarray:
     """(N,), 0 open … 1 closed: the command, or the measured width on a robot that records no command."""
     if source.command is not None:
-        values = columns[source.command.column][:, source.command.index].astype(np.float64)
-        _refuse(~np.isfinite(values), episodes, f"the gripper command in {source.command.column} is NaN or infinite")
-        return (values - source.command.open) / (source.command.closed - source.command.open)
-    width = finger_width(columns, source, episodes)
-    assert width is not None and source.width is not None  # GripperSource wants one of the two
-    return 1 - width / source.width.open
+        command = source.command
+        what, low, high = f"the gripper command {command.column}[{command.index}]", command.open, command.closed
+        values = columns[command.column][:, command.index].astype(np.float64)
+        _refuse(~np.isfinite(values), episodes, f"{what} is NaN or infinite")
+    else:
+        width = finger_width(columns, source, episodes)
+        assert width is not None and source.width is not None  # GripperSource wants one of the two
+        values, what, low, high = width, f"the finger width in {source.width.column}", source.width.open, 0.0
+    signal = (values - low) / (high - low)
+    if np.ptp(values) == 0:
+        raise PosaError(
+            f"{what} is {values[0]:.4g} in all {len(values)} frames: the gripper never moves, or the rig takes another "
+            "number for it; correct the rig's gripper"
+        )
+    if signal.min() > source.thresholds.open_below or signal.max() < source.thresholds.close_above:
+        raise PosaError(
+            f"{what} runs from {values.min():.4g} to {values.max():.4g}, but the rig says {low:g} is open and {high:g} "
+            "is closed, so it never changes between the two: correct open and closed, the index or the thresholds"
+        )
+    return signal
 
 
 def finger_width(
@@ -165,3 +208,29 @@ def _refuse(bad: np.ndarray | np.bool, episodes: list[EpisodeRows], what: str) -
         f"{what} at episode {episode.number}, frame {row - episode.rows.start} ({int(bad.sum())} frames in all): "
         "repair or remove the episode, or correct the rig"
     )
+
+
+def read_sentences(root: Path) -> dict[int, str]:
+    """Sentences by task_index, from meta/tasks.parquet."""
+    path = root / "meta/tasks.parquet"
+    try:
+        tasks = pd.read_parquet(path)
+        return {int(number): str(sentence) for sentence, number in tasks["task_index"].items()}
+    except (OSError, ValueError, KeyError) as error:
+        raise PosaError(f"cannot read the sentences in {path}: {str(error).splitlines()[0]}") from error
+
+
+def rig_of_each_episode(
+    rig: Rig, root: Path, columns: Mapping[str, np.ndarray], episodes: list[EpisodeRows]
+) -> list[Rig]:
+    """The rig as it stands in each episode: by its sentences and number where the rig has scenes."""
+    if not rig.scenes:
+        return [rig] * len(episodes)
+    sentences = read_sentences(root)
+    placed = {name: rig.in_scene(name) for name in rig.scene_names}
+    chosen = []
+    for episode in episodes:
+        numbers = np.unique(columns[TASK_INDEX][episode.rows])
+        tasks = [sentences.get(int(number), f"task {number}") for number in numbers]
+        chosen.append(placed[choose_scene(rig.scenes, tasks, episode.number, rig.name).name])
+    return chosen

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,17 +14,19 @@ import numpy as np
 from posa_vla import __version__
 from posa_vla.anchors.label import EpisodeLabels, label_episode
 from posa_vla.anchors.pose import Transform
-from posa_vla.contract import ANCHOR_NAMES, ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION, TASK_ANCHOR
+from posa_vla.contract import ANCHOR_NAMES, ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION, TASK_ANCHOR, TASK_INDEX
+from posa_vla.data.label_checks import Suspect, check_quaternion_order, check_views, in_view
 from posa_vla.data.label_inputs import (
     check_features,
     finger_width,
     gripper_signal,
     hand_poses,
+    rig_of_each_episode,
     split_episodes,
 )
 from posa_vla.data.rewriting import NewColumn, read_columns, read_info, write_with_columns
 from posa_vla.errors import PosaError
-from posa_vla.rigs import Rig, load_rig
+from posa_vla.rigs import PoseSource, Rig, load_rig
 
 
 @dataclass
@@ -56,11 +59,15 @@ class LabelConfig:
         dataset: the dataset to read; it is not changed.
         rig: name of a rig that ships with the package, or the path of a rig's .yaml file.
         output: folder of the new dataset; must not exist.
+        scene: the rig's scene of all episodes; None: the one that names the episode's sentence or number.
+        num_workers: tables written at the same time; None: one per processor.
     """
 
     dataset: DatasetArgs = field(default_factory=DatasetArgs)
     rig: str | None = None
     output: Path | None = None
+    scene: str | None = None
+    num_workers: int | None = None
 
 
 def main(argv: list[str]) -> int:
@@ -68,44 +75,60 @@ def main(argv: list[str]) -> int:
     if config.rig is None or config.output is None:
         missing = "--rig=NAME (or a .yaml file)" if config.rig is None else "--output=FOLDER"
         raise PosaError(f"{missing} is missing")
-    provenance = label_dataset(config.dataset.folder(), load_rig(config.rig), config.output)
+    rig = load_rig(config.rig)
+    if config.scene is not None:
+        rig = rig.in_scene(config.scene)
+    provenance = label_dataset(config.dataset.folder(), rig, config.output, config.num_workers)
     print(summary(provenance))
     print(f"labelled dataset: {config.output}")
     return 0
 
 
-def label_dataset(root: Path, rig: Rig, output: Path) -> dict[str, Any]:
+def label_dataset(root: Path, rig: Rig, output: Path, num_workers: int | None = None) -> dict[str, Any]:
     """Writes ``root`` plus `ANCHORS` and `STEPS_TO_INTERACTION` to ``output``; returns the provenance."""
     info = read_info(root)
     check_output(root, output)
     check_features(info["features"], rig)
-    keys = {rig.pose.column, "episode_index", "frame_index"}
+    keys = {rig.pose.column, "episode_index", "frame_index", *([TASK_INDEX] if rig.scenes else [])}
     keys |= {source.column for source in (rig.gripper.command, rig.gripper.width) if source}
     columns = read_columns(root, sorted(keys))
     episodes = split_episodes(columns, info)
+    rigs = rig_of_each_episode(rig, root, columns, episodes)
 
     hand = hand_poses(columns, rig.pose, episodes)
     command = gripper_signal(columns, rig.gripper, episodes)
     width = finger_width(columns, rig.gripper, episodes)
+    hands = [Transform(hand.dst, hand.src, hand.matrix[episode.rows]) for episode in episodes]
     labels = [
         label_episode(
-            Transform(hand.dst, hand.src, hand.matrix[episode.rows]),
+            hands[number],
             command[episode.rows],
-            rig.cameras,
+            rigs[number].cameras,
             rig.gripper.thresholds,
             None if width is None else width[episode.rows],
+            rig.pose.tool,
         )
-        for episode in episodes
+        for number, episode in enumerate(episodes)
     ]
     anchors = np.concatenate([label.anchors for label in labels])
     steps = np.concatenate([label.steps_to_interaction for label in labels])
     provenance = describe(rig, labels, anchors, source=root.resolve().name)
+    if rig.scenes:
+        provenance["scenes"] = dict(Counter(placed.name for placed in rigs))
     check_interactions(provenance)
+    suspects = [
+        Suspect(hands[i], rigs[i].cameras, label.anchors, label.steps_to_interaction[:, 0], rig.pose.tool)
+        for i, label in enumerate(labels)
+    ]
+    check_views(suspects)
+    if isinstance(rig.pose, PoseSource):
+        numbers = columns[rig.pose.column][:, list(rig.pose.rotation)]
+        check_quaternion_order(suspects, [numbers[item.rows] for item in episodes], rig.pose.rotation_format)
     new_columns = {
         ANCHORS: NewColumn(anchors, list(rig.camera_names)),
         STEPS_TO_INTERACTION: NewColumn(steps),
     }
-    write_with_columns(root, output, new_columns, {ANCHORS_FILE: provenance})
+    write_with_columns(root, output, new_columns, {ANCHORS_FILE: provenance}, num_workers)
     return provenance
 
 
@@ -145,9 +168,8 @@ def describe(rig: Rig, labels: list[EpisodeLabels], anchors: np.ndarray, source:
 
 def in_frame_shares(anchors: np.ndarray, cameras: tuple[str, ...]) -> dict[str, dict[str, float | None]]:
     """Share of the known anchors (N, C, 2, 4) that lie inside the image; None where none is known."""
-    u, v, depth, visibility = np.moveaxis(anchors, -1, 0)
-    known = visibility >= 0
-    inside = known & (depth > 0) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
+    known = anchors[..., 3] >= 0
+    inside = known & in_view(anchors)
     return {
         camera: {
             anchor: round(float(inside[:, c, a].sum() / known[:, c, a].sum()), 4) if known[:, c, a].any() else None
@@ -158,7 +180,7 @@ def in_frame_shares(anchors: np.ndarray, cameras: tuple[str, ...]) -> dict[str, 
 
 
 def check_interactions(provenance: Mapping[str, Any]) -> None:
-    """An error where no episode has an interaction; a warning where some have none or nothing is in view."""
+    """An error where no episode has an interaction; a warning where some have none."""
     counts = provenance["counts"]
     if counts["episodes_without_interaction"] == counts["episodes"]:
         raise PosaError(
@@ -172,12 +194,6 @@ def check_interactions(provenance: Mapping[str, Any]) -> None:
             "interaction; their task anchor is unknown",
             file=sys.stderr,
         )
-    for camera, shares in provenance["in_frame"].items():
-        if not any(shares.values()):
-            print(
-                f"warning: the hand is never in the view of camera {camera!r}: check its calibration",
-                file=sys.stderr,
-            )
 
 
 def summary(provenance: Mapping[str, Any]) -> str:

@@ -5,10 +5,13 @@ in Arrow, row group by row group (one per episode, which random access relies on
 """
 
 import errno
+import fcntl
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,8 @@ from posa_vla.data.files import sync_folder
 from posa_vla.errors import PosaError
 
 INFO_FILE = "meta/info.json"
+MARK = ".being-written"
+"""In a folder that is being built: the fingerprint of what it will hold."""
 LINKED_FOLDERS = ("videos", "images")
 """Large files that LeRobot replaces rather than edits: the new dataset shares them with the old one."""
 
@@ -86,20 +91,33 @@ def read_columns(root: Path, keys: list[str]) -> dict[str, np.ndarray]:
 
 
 def write_with_columns(
-    root: Path, output: Path, columns: Mapping[str, NewColumn], documents: Mapping[str, Any]
+    root: Path,
+    output: Path,
+    columns: Mapping[str, NewColumn],
+    documents: Mapping[str, Any],
+    num_workers: int | None = None,
 ) -> None:
     """Writes ``root`` plus ``columns`` and JSON ``documents`` (by relative path) as the new folder ``output``.
 
-    ``output`` appears complete or not at all; ``root`` is only read.
+    ``output`` appears complete or not at all; ``root`` is only read. A run that was killed is continued by the
+    next one with the same input: tables that it finished are kept.
+
+    Args:
+        root: the dataset.
+        output: a folder that does not exist.
+        columns: by feature name.
+        documents: by path inside the dataset.
+        num_workers: tables written at the same time, by threads (Arrow works outside Python's lock); None: one
+            per processor.
     """
     root, output = root.resolve(), output.absolute()
-    with _built_beside(output) as partial:
+    with built_beside(output, _fingerprint(root, columns, documents)) as partial:
         tables = set(table_paths(root))
         for source in sorted(path for path in root.rglob("*") if path.is_file()):
             relative = source.relative_to(root)
             if source not in tables and relative.as_posix() != INFO_FILE:
                 _carry(source, partial / relative, linked=relative.parts[0] in LINKED_FOLDERS)
-        _write_tables(root, partial, columns)
+        _write_tables(root, partial, columns, num_workers or len(os.sched_getaffinity(0)))
         info = read_info(root)
         info["features"] |= {key: column.feature() for key, column in columns.items()}
         for name, content in {INFO_FILE: info, **documents}.items():
@@ -107,54 +125,121 @@ def write_with_columns(
 
 
 @contextmanager
-def _built_beside(output: Path) -> Iterator[Path]:
-    """A new folder beside ``output``, synced and renamed to it at the end, removed if anything fails."""
+def built_beside(output: Path, fingerprint: str) -> Iterator[Path]:
+    """A folder beside ``output``, synced and renamed to it at the end.
+
+    It is removed if anything fails. After a kill or an interrupt it stays, and the next run that would write the
+    same (equal ``fingerprint``) finds it as it was.
+    """
     if output.exists():
         raise PosaError(f"{output} exists already: choose another --output or remove it")
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    partial = output.with_name(f".{output.name}.partial")
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        for folder in [partial, *(path for path in partial.rglob("*") if path.is_dir())]:
-            sync_folder(folder)
-        partial.rename(output)
-        sync_folder(output.parent)
+        partial.mkdir(parents=True, exist_ok=True)
+        with _only_writer(partial, output):
+            try:
+                if not _is_continued(partial, fingerprint):
+                    _empty(partial)
+                    _write_text(partial / MARK, fingerprint)
+                yield partial
+                (partial / MARK).unlink()
+                for folder in [partial, *(path for path in partial.rglob("*") if path.is_dir())]:
+                    sync_folder(folder)
+                partial.rename(output)
+                sync_folder(output.parent)
+            except Exception:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
     except OSError as error:
         raise PosaError(f"could not write {output}: {error}; nothing was left there") from error
+
+
+def _is_continued(partial: Path, fingerprint: str) -> bool:
+    mark = partial / MARK
+    return mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def _only_writer(partial: Path, output: Path) -> Iterator[None]:
+    """Holds the folder's lock, which the system lets go when the process ends, however it ends."""
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise PosaError(f"another process is writing {output}: wait for it, or choose another --output") from None
+    try:
+        yield
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        os.close(descriptor)
 
 
-def _write_tables(root: Path, partial: Path, columns: Mapping[str, NewColumn]) -> None:
-    row, total = 0, len(next(iter(columns.values())).values)
-    with tqdm(total=total, unit="frames", desc="write", leave=False) as progress:
-        for path in table_paths(root):
-            target = partial / path.relative_to(root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with pq.ParquetFile(path) as old, target.open("wb") as file:
-                row = _write_table(old, file, columns, row, progress)
-                file.flush()
-                os.fsync(file.fileno())
-    if row != total:
-        raise ValueError(f"expected {row} rows of the new columns, got {total}")
-
-
-def _write_table(old: pq.ParquetFile, file: Any, columns: Mapping[str, NewColumn], row: int, progress: tqdm) -> int:
-    """Copies one table with the columns' rows from ``row`` on; the row after its last one."""
-    schema = old.schema_arrow
+def _fingerprint(root: Path, columns: Mapping[str, NewColumn], documents: Mapping[str, Any]) -> str:
+    """Changes with the new columns, the documents, and any file's name, size or date in ``root``."""
+    digest = hashlib.sha256(json.dumps(documents, sort_keys=True).encode())
     for key, column in columns.items():
-        schema = schema.append(pa.field(key, _nested(column.values[:0]).type))
-    schema = schema.with_metadata(_announce(old.schema_arrow.metadata, columns))
-    with pq.ParquetWriter(file, schema, compression="snappy") as writer:
-        for group in range(old.num_row_groups):
-            table = old.read_row_group(group)
-            stop = row + table.num_rows
+        digest.update(f"{key} {column.feature()}".encode())
+        digest.update(np.ascontiguousarray(column.values).tobytes())
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        status = path.stat()
+        digest.update(f"{path.relative_to(root)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _write_tables(root: Path, partial: Path, columns: Mapping[str, NewColumn], num_workers: int) -> None:
+    paths = table_paths(root)
+    lengths = [pq.read_metadata(path).num_rows for path in paths]
+    total = len(next(iter(columns.values())).values)
+    if sum(lengths) != total:
+        raise ValueError(f"expected {sum(lengths)} rows of the new columns, got {total}")
+    firsts = np.cumsum([0, *lengths[:-1]])
+
+    def write(number: int) -> int:
+        _write_table(paths[number], partial / paths[number].relative_to(root), columns, int(firsts[number]))
+        return lengths[number]
+
+    with (
+        tqdm(total=total, unit="frames", desc="write", leave=False) as progress,
+        ThreadPoolExecutor(max_workers=num_workers) as pool,
+    ):
+        try:
+            for length in pool.map(write, range(len(paths))):
+                progress.update(length)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _write_table(source: Path, target: Path, columns: Mapping[str, NewColumn], row: int) -> None:
+    """Copies one table with the columns' rows from ``row`` on; one that is complete already is left as it is."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f"{target.name}.tmp")
+    try:
+        with pq.ParquetFile(source) as old, beside.open("wb") as file:
+            schema = old.schema_arrow
             for key, column in columns.items():
-                table = table.append_column(key, _nested(column.values[row:stop]))
-            writer.write_table(table.cast(schema))
-            progress.update(table.num_rows)
-            row = stop
-    return row
+                schema = schema.append(pa.field(key, _nested(column.values[:0]).type))
+            schema = schema.with_metadata(_announce(old.schema_arrow.metadata, columns))
+            with pq.ParquetWriter(file, schema, compression="snappy") as writer:
+                for group in range(old.num_row_groups):
+                    table = old.read_row_group(group)
+                    stop = row + table.num_rows
+                    for key, column in columns.items():
+                        table = table.append_column(key, _nested(column.values[row:stop]))
+                    writer.write_table(table.cast(schema))
+                    row = stop
+            file.flush()
+            os.fsync(file.fileno())
+    except pa.ArrowException as error:
+        raise PosaError(f"cannot copy {source}: {str(error).splitlines()[0]}; record or copy it again") from error
+    beside.rename(target)
 
 
 def _announce(metadata: dict[bytes, bytes] | None, columns: Mapping[str, NewColumn]) -> dict[bytes, bytes]:
@@ -212,6 +297,8 @@ def flat_column(column: pa.ChunkedArray, key: str) -> np.ndarray:
 
 def _carry(source: Path, target: Path, linked: bool) -> None:
     """Links a large file, copies a small one; the hub's local folders hold symbolic links, which are followed."""
+    if target.exists():  # of an interrupted run
+        target.unlink()
     target.parent.mkdir(parents=True, exist_ok=True)
     real = source.resolve()
     if linked:

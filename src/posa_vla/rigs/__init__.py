@@ -3,105 +3,20 @@
 One YAML file per set-up. `load_rig` takes the name of one that ships with the package, or a path.
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from posa_vla.anchors.camera import Camera
 from posa_vla.anchors.interaction import InteractionConfig
-from posa_vla.anchors.pose import ROTATION_SIZES, RotationFormat
 from posa_vla.errors import PosaError, unknown_name
-
-
-@dataclass(frozen=True)
-class PoseSource:
-    """Which numbers of a dataset column are the end effector's pose in the world frame.
-
-    Args:
-        column: dataset column.
-        position: its three indices of x, y, z in metres.
-        rotation: its indices of the rotation, in the order of ``rotation_format``.
-        rotation_format: quaternion_wxyz, quaternion_xyzw (unit) or axis_angle (rad).
-    """
-
-    column: str
-    position: tuple[int, ...] = (0, 1, 2)
-    rotation: tuple[int, ...] = (3, 4, 5, 6)
-    rotation_format: RotationFormat = "quaternion_wxyz"
-
-    def __post_init__(self) -> None:
-        if self.rotation_format not in ROTATION_SIZES:
-            raise unknown_name("rotation format", str(self.rotation_format), ROTATION_SIZES)
-        sizes = (len(self.position), len(self.rotation))
-        expected = (3, ROTATION_SIZES[self.rotation_format])
-        if sizes != expected:
-            raise PosaError(
-                f"a pose needs {expected[0]} position and {expected[1]} {self.rotation_format} indices, "
-                f"got {sizes[0]} and {sizes[1]}"
-            )
-
-
-@dataclass(frozen=True)
-class GripperCommand:
-    """The commanded gripper: one number of a dataset column, and what it reads open and closed.
-
-    Args:
-        column: dataset column.
-        index: which of its numbers.
-        open: its value when told to open.
-        closed: its value when told to close.
-    """
-
-    column: str
-    index: int
-    open: float
-    closed: float
-
-    def __post_init__(self) -> None:
-        if self.open == self.closed:
-            raise PosaError(f"gripper command: open and closed must differ, got {self.open} for both")
-
-
-@dataclass(frozen=True)
-class GripperWidth:
-    """The measured distance between the fingers: the sum of the sizes of some numbers of a column.
-
-    Args:
-        column: dataset column.
-        indices: the finger positions in it, metres from shut; their signs do not matter.
-        open: the distance of the opened gripper in metres.
-    """
-
-    column: str
-    indices: tuple[int, ...]
-    open: float
-
-    def __post_init__(self) -> None:
-        if not self.indices or self.open <= 0:
-            raise PosaError(f"gripper width: expected finger indices and open > 0, got {self.indices} and {self.open}")
-
-
-@dataclass(frozen=True)
-class GripperSource:
-    """Where interactions come from. At least one of command and width; the command wins where both are.
-
-    Args:
-        command: the commanded gripper, or None on a robot that does not record it.
-        width: the measured fingers, or None: then a close on nothing cannot be told from a grasp.
-        thresholds: hysteresis, debouncing and the width that counts as shut.
-    """
-
-    command: GripperCommand | None = None
-    width: GripperWidth | None = None
-    thresholds: InteractionConfig = field(default_factory=InteractionConfig)
-
-    def __post_init__(self) -> None:
-        if self.command is None and self.width is None:
-            raise PosaError("gripper: expected a command, a width, or both, got neither")
+from posa_vla.rigs.parsing import build, list_of, mapping_of, to_plain
+from posa_vla.rigs.scenes import Scene, choose_scene, plain
+from posa_vla.rigs.sources import GripperCommand, GripperSource, GripperWidth, JointSource, PoseSource
 
 
 @dataclass(frozen=True)
@@ -110,27 +25,58 @@ class Rig:
 
     Args:
         name: as reports print it.
-        cameras: in the order of every camera axis (contract).
-        pose: where the EE pose is.
+        cameras: in the order of every camera axis (contract). A camera without cam_from_mount stands somewhere
+            else in each scene: `in_scene` and `for_episode` give the rig that knows where.
+        pose: where the EE pose is, or the joints it follows from.
         gripper: where the gripper is.
         any_image_size: images of another size but equal proportions are the same view resampled. True for a
             simulator; a real camera may crop instead, so other sizes are refused there.
+        scenes: placements of the cameras that hold for some of the episodes; empty where one holds for all.
     """
 
     name: str
     cameras: tuple[Camera, ...]
-    pose: PoseSource
+    pose: PoseSource | JointSource
     gripper: GripperSource
     any_image_size: bool = False
+    scenes: tuple[Scene, ...] = ()
 
     def __post_init__(self) -> None:
         names = self.camera_names
         if not names or len(set(names)) != len(names):
             raise PosaError(f"rig {self.name!r}: expected cameras with different names, got {list(names)}")
+        for camera in self.cameras:
+            if camera.mount == "end_effector" and not self.pose.has_rotation:
+                raise PosaError(
+                    f"camera {camera.name!r} turns with the hand, but the pose has no rotation (rotation_format: none):"
+                    " give the pose a rotation, leave the camera out, or mount it end_effector_position if it never "
+                    "turns"
+                )
+        self._check_scenes()
+
+    def _check_scenes(self) -> None:
+        names = self.scene_names
+        if len(set(names)) != len(names):
+            raise PosaError(f"rig {self.name!r}: expected scenes with different names, got {list(names)}")
+        owner: dict[str, str] = {}
+        for scene in self.scenes:
+            for task in map(plain, scene.tasks):
+                if owner.setdefault(task, scene.name) != scene.name:
+                    raise PosaError(f"the scenes {owner[task]!r} and {scene.name!r} both name the task {task!r}")
+            for name in scene.cam_from_mount:
+                self.camera(name)
+        for rig in map(self.in_scene, names) if self.scenes else [self]:
+            for camera in rig.cameras:
+                if not camera.is_placed:
+                    raise PosaError(f"camera {camera.name!r}: the field 'cam_from_mount' is missing in {rig.name!r}")
 
     @property
     def camera_names(self) -> tuple[str, ...]:
         return tuple(camera.name for camera in self.cameras)
+
+    @property
+    def scene_names(self) -> tuple[str, ...]:
+        return tuple(scene.name for scene in self.scenes)
 
     def camera(self, name: str) -> Camera:
         for camera in self.cameras:
@@ -138,10 +84,26 @@ class Rig:
                 return camera
         raise unknown_name(f"camera of rig {self.name!r}:", name, self.camera_names)
 
+    def in_scene(self, name: str) -> "Rig":
+        """The rig with its cameras where they stand in the named scene; it has no scenes itself."""
+        for scene in self.scenes:
+            if scene.name == name:
+                cameras = tuple(
+                    replace(camera, cam_from_mount=scene.cam_from_mount.get(camera.name, camera.cam_from_mount))
+                    for camera in self.cameras
+                )
+                return replace(self, name=f"{self.name}/{name}", cameras=cameras, scenes=())
+        raise unknown_name(f"scene of rig {self.name!r}:", name, self.scene_names or ["(it has none)"])
+
+    def for_episode(self, tasks: Sequence[str], episode: int) -> "Rig":
+        """The rig as it stands in an episode with these sentences; itself where it has no scenes."""
+        return self.in_scene(choose_scene(self.scenes, tasks, episode, self.name).name) if self.scenes else self
+
     def to_dict(self) -> dict[str, Any]:
         """What the YAML file holds, defaults filled in: plain numbers, strings, lists and dicts."""
-        content = _plain(asdict(self))
-        assert isinstance(content, dict)
+        content = to_plain(self)
+        if isinstance(self.pose, JointSource):
+            content["pose"] = {"joints": content["pose"]}
         return content
 
 
@@ -165,59 +127,49 @@ def load_rig(name_or_path: str | Path) -> Rig:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PosaError(f"cannot read the rig file {path}: {error}") from error
     try:
-        return parse_rig(content)
+        return parse_rig(content, path.parent)
     except (PosaError, TypeError, ValueError) as error:
         raise PosaError(f"rig file {path}: {error}") from error
 
 
-def parse_rig(content: Any) -> Rig:
-    """A rig from what its YAML file holds; unknown and missing fields are errors."""
-    top = _fields(Rig, content, "rig")
-    if not isinstance(top["cameras"], list):
-        raise PosaError(f"cameras: expected a list, got {type(top['cameras']).__name__}")
-    cameras = [_build(Camera, camera, f"cameras[{position}]") for position, camera in enumerate(top["cameras"])]
-    gripper = _fields(GripperSource, top["gripper"], "gripper")
+def parse_rig(content: Any, folder: Path | None = None) -> Rig:
+    """A rig from what its YAML file holds; unknown and missing fields are errors.
+
+    Args:
+        content: the file's mapping.
+        folder: the file's folder, for the robot model that it may name.
+    """
+    top = mapping_of(Rig, content, "rig")
+    gripper = mapping_of(GripperSource, top["gripper"], "gripper")
     parts = {"command": GripperCommand, "width": GripperWidth, "thresholds": InteractionConfig}
-    sources = {key: _build(parts[key], value, f"gripper.{key}") for key, value in gripper.items() if value is not None}
+    sources = {key: build(parts[key], value, f"gripper.{key}") for key, value in gripper.items() if value is not None}
     top |= {
-        "cameras": tuple(cameras),
-        "pose": _build(PoseSource, top["pose"], "pose"),
+        "cameras": list_of(Camera, top["cameras"], "cameras"),
+        "pose": _pose(top["pose"], folder),
         "gripper": GripperSource(**sources),
+        "scenes": list_of(Scene, top.get("scenes") or [], "scenes"),
     }
     return Rig(**top)
 
 
-def _fields(kind: type, content: Any, where: str) -> dict[str, Any]:
-    """The mapping itself, once it has all of the dataclass' required fields and no other."""
-    if not isinstance(content, dict):
-        raise PosaError(f"{where}: expected a mapping, got {type(content).__name__}")
-    known = {item.name: item for item in fields(kind)}
-    for name in content:
-        if name not in known:
-            raise unknown_name(f"field of {where}:", str(name), known)
-    for name, item in known.items():
-        if name not in content and item.default is item.default_factory:  # both MISSING: required
-            raise PosaError(f"{where}: the field {name!r} is missing")
-    return dict(content)
+def _pose(content: Any, folder: Path | None) -> PoseSource | JointSource:
+    if not isinstance(content, dict) or "joints" not in content:
+        return build(PoseSource, content, "pose")
+    if len(content) > 1:
+        others = ", ".join(name for name in content if name != "joints")
+        raise PosaError(f"pose: expected either joints or a recorded pose, got joints beside {others}")
+    return build(JointSource, content["joints"], "pose.joints", folder)
 
 
-def _build(kind: type, content: Any, where: str) -> Any:
-    """An instance of the dataclass ``kind``; lists of integers become tuples, matrices arrays."""
-    values = _fields(kind, content, where)
-    for name, value in values.items():
-        if name == "cam_from_mount":
-            values[name] = np.array(value, dtype=np.float64)
-        elif isinstance(value, list):
-            values[name] = tuple(int(number) for number in value)
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise PosaError(f"{where}: a field has the wrong type ({error})") from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.tolist() if isinstance(value, np.ndarray) else value
+__all__ = [
+    "GripperCommand",
+    "GripperSource",
+    "GripperWidth",
+    "JointSource",
+    "PoseSource",
+    "Rig",
+    "Scene",
+    "load_rig",
+    "parse_rig",
+    "rig_names",
+]
