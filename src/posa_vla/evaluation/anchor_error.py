@@ -106,7 +106,7 @@ class AnchorTrack:
 
 def _rounded(values: np.ndarray, decimals: int = 4) -> Any:
     """Nested lists with few decimals, null for NaN (JSON has none)."""
-    nested = np.round(values, decimals).astype(object)
+    nested = np.round(values.astype(np.float64), decimals).astype(object)
     nested[np.isnan(values)] = None
     return nested.tolist()
 
