@@ -8,6 +8,7 @@ import pytest
 from posa_vla.anchors.marker import marker_errors
 from posa_vla.anchors.pose import world_from_ee
 from posa_vla.rigs import load_rig
+from posa_vla.rigs.simulators import TabletopScene
 from posa_vla.sim.env import TabletopEnv
 
 RIG = load_rig("tabletop")
@@ -42,18 +43,18 @@ def test_the_rig_equals_the_simulators_cameras_to_a_hundredth_of_a_pixel(env):
 
 
 def test_a_ball_is_drawn_where_it_is_projected(env):
-    errors = marker_errors(env, RIG, states=40)
+    errors = marker_errors(TabletopScene(env), RIG, states=40)
     for name, pixels in errors.pixels.items():
         assert len(pixels) == 40 and np.median(pixels) < 0.25 and pixels.max() < 1, name
 
 
 def test_a_camera_off_by_a_pixel_and_a_half_is_noticed(env):
     shifted = [replace(camera, cx=camera.cx + 1.5) for camera in RIG.cameras]
-    errors = marker_errors(env, replace(RIG, cameras=tuple(shifted)), states=10)
+    errors = marker_errors(TabletopScene(env), replace(RIG, cameras=tuple(shifted)), states=10)
     assert all(np.median(pixels) > 1 for pixels in errors.pixels.values())
 
 
 @pytest.mark.slow
 def test_a_ball_is_drawn_where_it_is_projected_at_1000_states(env):
-    errors = marker_errors(env, RIG, states=1000, seed=1)
+    errors = marker_errors(TabletopScene(env), RIG, states=1000, seed=1)
     assert all(len(pixels) == 1000 and pixels.max() < 1 for pixels in errors.pixels.values())

@@ -303,14 +303,14 @@ def test_a_matrix_the_wrong_way_round_is_explained(source, tmp_path, reading):
 
 
 def reach_down_and_turn(form: str) -> Callable[[dict[str, np.ndarray]], None]:
-    """A hand that points down, turns about the vertical and comes 20 cm down to close at frame 6."""
+    """A hand that points down, turns about the vertical and comes 48 cm down to close at frame 6."""
 
     def change(columns):
         frames = columns["frame_index"]
         turn = Rotation.from_rotvec(np.outer(1.6 + 0.1 * frames + 0.2 * columns["episode_index"], [0, 0, 1]))
         quaternion = (turn * Rotation.from_euler("x", np.pi)).as_quat()
         columns[contract.EE_POSE][:, 3:] = np.roll(quaternion, 1, axis=1) if form == "quaternion_wxyz" else quaternion
-        columns[contract.EE_POSE][:, :3] = np.array([0.4, 0.4, 0.1]) + np.outer(np.abs(frames - 6), [0, 0, 0.03])
+        columns[contract.EE_POSE][:, :3] = np.array([0.4, 0.4, 0.1]) + np.outer(np.abs(frames - 6), [0, 0, 0.08])
 
     return change
 

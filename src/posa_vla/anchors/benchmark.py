@@ -73,11 +73,12 @@ def _line(measure: str, value: str, bar: str) -> None:
 
 
 def _in_simulator(config: AnchorBenchmarkConfig) -> MarkerErrors:
+    from posa_vla.rigs.simulators import TabletopScene
     from posa_vla.sim.env import TabletopEnv
 
     env = TabletopEnv(image_size=config.image_size)
     try:
-        return marker_errors(env, load_rig(config.rig), config.states)
+        return marker_errors(TabletopScene(env), load_rig(config.rig), config.states)
     finally:
         env.close()
 

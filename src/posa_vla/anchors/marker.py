@@ -1,16 +1,16 @@
 """Does a projected point land where the simulator draws it? A ball is drawn near the hand and looked for.
 
 The ball stands at random offsets from the hand: one at the hand itself would never move in the wrist view
-and prove nothing there. It is found as the pixels that differ from the same picture without it.
+and prove nothing there. It is found as the magenta pixels that differ from the same picture without it.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from posa_vla.anchors.camera import Camera
-from posa_vla.anchors.pose import Transform, world_from_ee
+from posa_vla.anchors.pose import Transform
 from posa_vla.rigs import Rig
 
 RADIUS = 3.0
@@ -29,6 +29,20 @@ STATES_PER_EPISODE = 10
 
 
 @dataclass(frozen=True)
+class Ball:
+    """A magenta ball that is to be drawn.
+
+    Args:
+        position: (3,), world, metres.
+        radius: metres.
+    """
+
+    position: np.ndarray
+    radius: float
+    rgba: tuple[float, float, float, float] = (1.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
 class MarkerErrors:
     """Distances in pixels between found and projected ball.
 
@@ -41,22 +55,37 @@ class MarkerErrors:
     covered: dict[str, int]
 
 
-def marker_errors(env: Any, rig: Rig, states: int, seed: int = 0) -> MarkerErrors:
-    """Errors of the rig's cameras against ``env``'s pictures at ``states`` random states for each camera."""
+class MarkerScene(Protocol):
+    """A simulator that can be asked for pictures, as policies get them, with and without a ball in the scene."""
+
+    def reset(self, seed: int) -> None: ...
+
+    def step(self, rng: np.random.Generator) -> None:
+        """One control step with a random action."""
+
+    def hand(self) -> Transform:
+        """world_from_ee (4, 4), or world_from_ee_position, as the dataset records it."""
+
+    def picture(self, camera: str, ball: Ball | None) -> np.ndarray:
+        """One camera's picture, uint8 (H, W, 3), as the dataset stores it."""
+
+
+def marker_errors(scene: MarkerScene, rig: Rig, states: int, seed: int = 0) -> MarkerErrors:
+    """Errors of the rig's cameras against ``scene``'s pictures at ``states`` random states for each camera."""
     rng = np.random.default_rng(seed)
     found: dict[str, list[float]] = {camera.name: [] for camera in rig.cameras}
     covered = dict.fromkeys(found, 0)
     played = 0
     while min(map(len, found.values())) < states:
         if played % STATES_PER_EPISODE == 0:
-            env.reset(seed=seed + played // STATES_PER_EPISODE)
+            scene.reset(seed + played // STATES_PER_EPISODE)
         for _ in range(STEPS_BETWEEN):
-            env.step(rng.uniform(-1, 1, 7))
+            scene.step(rng)
         played += 1
-        hand = world_from_ee(env.ground_truth().ee_pose)
+        hand = scene.hand()
         for camera in rig.cameras:
             if len(found[camera.name]) < states:
-                error = _one_error(env, camera, hand, rng)
+                error = _one_error(scene, camera, hand, rng)
                 if error is None:
                     covered[camera.name] += 1
                 else:
@@ -66,22 +95,22 @@ def marker_errors(env: Any, rig: Rig, states: int, seed: int = 0) -> MarkerError
     return MarkerErrors({name: np.array(errors) for name, errors in found.items()}, covered)
 
 
-def _one_error(env: Any, camera: Camera, hand: Transform, rng: np.random.Generator) -> float | None:
+def _one_error(scene: MarkerScene, camera: Camera, hand: Transform, rng: np.random.Generator) -> float | None:
     """Distance in pixels, or None where the ball is covered or the hand out of view."""
     place = _point_in_view(camera, hand, rng)
     if place is None:
         return None
     point, (u, v, depth) = place
-    size = env.image_size
-    focal = camera.fx * size / camera.width  # pixels of the picture
-    before = env.renderer.render(env.data, camera.name).astype(int)
-    ball = (point, RADIUS * depth / focal, (1.0, 0.0, 1.0, 1.0))
-    after = env.renderer.render(env.data, camera.name, [ball]).astype(int)
-    rows, columns = np.nonzero(np.abs(after - before).max(axis=-1) > CHANGED)
+    before = scene.picture(camera.name, None).astype(int)
+    height, width = before.shape[:2]
+    focal = camera.fx * width / camera.width  # pixels of the picture
+    after = scene.picture(camera.name, Ball(point, RADIUS * depth / focal)).astype(int)
+    is_ball = (np.abs(after - before).max(axis=-1) > CHANGED) & (after[..., [0, 2]].min(axis=-1) > after[..., 1])
+    rows, columns = np.nonzero(is_ball)
     if len(rows) < UNCOVERED * _seen_area(camera, point, hand):
         return None
     centre = np.array([columns.mean(), rows.mean()]) + 0.5  # of pixels whose edges are at integers
-    return float(np.linalg.norm(centre - np.array([u, v]) * size))
+    return float(np.linalg.norm(centre - np.array([u * width, v * height])))
 
 
 def _seen_area(camera: Camera, point: np.ndarray, hand: Transform) -> float:
