@@ -34,6 +34,7 @@ def episode(
         "confidence": [[[0.95, 0.95]]] * len(course),
         "contrast": [[[contrast, 0.9]]] * len(course),
         "objects": list(NAMES),
+        "ahead": [grasped is None or step < grasped for step in range(len(course))],
         "object_uv": [[[list(place) for place in PLACES.values()]]] * len(course),
     }
     return EpisodeRecord(

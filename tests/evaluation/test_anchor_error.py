@@ -57,8 +57,8 @@ def test_errors_and_baselines_of_two_scenes_by_hand():
     for side in (0.1, -0.1):
         track = AnchorTrack(("head",), {"head": (100, 100)})
         scene = truth({"target": (side, 0), "other": (side, 0.2)}, hand=(0.0, 0.0))
-        track.add(0, (FLAT, np.array([[[0.53 + side, 0.5], [0.5, 0.54]]])), scene, target_risen=False)
-        track.add(10, (FLAT, np.array([[[0.5 + side, 0.5], [0.5, 0.5]]])), scene, target_risen=False)
+        track.add(0, (FLAT, np.array([[[0.53 + side, 0.5], [0.5, 0.54]]])), scene, scene.objects[0].position)
+        track.add(10, (FLAT, np.array([[[0.5 + side, 0.5], [0.5, 0.5]]])), scene, scene.objects[0].position)
         tracks.append(track.to_json())
     task, end = summarise_anchors(tracks)["rows"]
     assert task["first"] == {
@@ -79,8 +79,9 @@ def test_errors_and_baselines_of_two_scenes_by_hand():
 def test_what_has_no_true_point_is_left_out():
     track = AnchorTrack(("head",), {"head": (100, 100)})
     guess = FLAT, np.full((1, 2, 2), 0.5)
-    track.add(0, guess, truth({"target": (0.7, 0)}, hand=(0.1, 0)), target_risen=False)  # outside
-    track.add(10, guess, truth({"target": (0.2, 0)}, hand=(0.1, 0)), target_risen=True)  # the reach is over
+    scene = truth({"target": (0.2, 0)}, hand=(0.1, 0))
+    track.add(0, guess, scene, np.array([0.7, 0, 0]))  # outside
+    track.add(10, guess, scene, None)  # the reach is over
     task, end = summarise_anchors([track.to_json()])["rows"]
     assert task["episode"] == {"samples": 0, "error": None, "constant": None, "random_object": None}
     assert end["episode"]["samples"] == 2
@@ -89,7 +90,7 @@ def test_what_has_no_true_point_is_left_out():
 def test_a_policy_without_end_anchor_has_no_error_there():
     track = AnchorTrack(("head",), {"head": (100, 100)})
     view = FLAT, np.array([[[0.5, 0.5], [np.nan, np.nan]]])
-    track.add(0, view, truth({"target": (0, 0)}, (0, 0)), target_risen=False)
+    track.add(0, view, truth({"target": (0, 0)}, (0, 0)), np.zeros(3))
     assert summarise_anchors([track.to_json()])["rows"][1]["first"]["error"] is None
     assert summarise_anchors([]) is None
 
@@ -99,11 +100,14 @@ def test_a_sample_says_how_sure_the_map_was_and_where_the_objects_are():
     maps = FLAT.astype(np.float32)
     maps[0, 0, 1, 2] = 0.8751
     scene = truth({"target": (0.1, 0), "other": (0, 0.2), "far": (2, 0)}, hand=(0, 0))
-    track.add(0, (maps, np.full((1, 2, 2), 0.5)), scene, target_risen=False)
+    track.add(0, (maps, np.full((1, 2, 2), 0.5)), scene, scene.objects[0].position)
     found = track.to_json()
-    assert found["confidence"] == [[[0.875, 0.25]]]  # three decimals, also of what the network gives in single precision
+    assert found["confidence"] == [
+        [[0.875, 0.25]]
+    ]  # three decimals, also of what the network gives in single precision
     assert found["contrast"] == [[[0.625, 0.0]]]
     assert found["objects"] == ["target", "other", "far"]
+    assert found["ahead"] == [True]
     assert found["object_uv"] == [[[[0.6, 0.5], [0.5, 0.3], [None, None]]]]
 
 

@@ -38,33 +38,29 @@ def test_a_course_has_its_kind(course, kind, of):
 
 def test_a_flat_map_looks_nowhere_wherever_its_point_lies():
     record = episode([CUBE] * 5, contrast=0.1)
-    assert looked_at(record.anchors, CUBE, 0) == [None] * 5
+    assert looked_at(record.anchors, 0) == [None] * 5
     assert attention_kind(record).kind == kinds.NOWHERE
 
 
 def test_only_what_comes_before_the_grasp_counts():
     record = episode([CUBE, CUBE, LEMON, LEMON, LEMON], grasped=2)
-    assert until_grasp(record.anchors, CUBE).tolist() == [True, True, False, False, False]
+    assert until_grasp(record.anchors).tolist() == [True, True, False, False, False]
     assert attention_kind(record).kind == kinds.ON_TARGET
-    assert task_errors(record.anchors, CUBE, 0) == pytest.approx([0.02, 0.02])
+    assert task_errors(record.anchors, 0) == pytest.approx([0.02, 0.02])
 
 
 def test_a_target_out_of_the_picture_is_not_grasped():
-    """From a real track: outside one view and inside another, then raised."""
+    """From a real track: the point lies in one view and outside the other, then it is over."""
     track = AnchorTrack(("head", "wrist"), {"head": (100, 100), "wrist": (100, 100)})
     cameras = {"head": look_down(1, 100), "wrist": look_down(0.1, 100)}  # the wrist sees 5 cm around the origin
-    scene = SimpleNamespace(
-        objects=[FakeObject(CUBE, np.array([0.2, 0, 0]))],
-        target=CUBE,
-        ee_pose=np.array([0, 0, 0, 1.0]),
-        cameras=cameras,
-    )
+    target = np.array([0.2, 0, 0])
+    scene = SimpleNamespace(objects=[FakeObject(CUBE, target)], ee_pose=np.array([0, 0, 0, 1.0]), cameras=cameras)
     view = np.zeros((2, 2, 4, 4)), np.full((2, 2, 2), 0.5)
-    for step, risen in enumerate((False, False, True)):
-        track.add(step, view, scene, risen)
-    assert until_grasp(track.to_json(), CUBE).tolist() == [True, True, False]
-    assert np.isnan(task_errors(track.to_json(), CUBE, 1)).all()
-    assert task_errors(track.to_json(), CUBE, 0) == pytest.approx([0.2, 0.2])
+    for step, interaction in enumerate((target, target, None)):
+        track.add(step, view, scene, interaction)
+    assert until_grasp(track.to_json()).tolist() == [True, True, False]
+    assert np.isnan(task_errors(track.to_json(), 1)).all()
+    assert task_errors(track.to_json(), 0) == pytest.approx([0.2, 0.2])
 
 
 def test_relations_of_names():
@@ -75,7 +71,7 @@ def test_relations_of_names():
 
 def test_records_of_an_older_version_are_named():
     record = episode([CUBE])
-    for name in ("objects", "object_uv", "contrast"):
+    for name in ("objects", "object_uv", "contrast", "ahead"):
         del record.anchors[name]
     with pytest.raises(PosaError, match="older version wrote"):
         attention_kind(record)

@@ -16,7 +16,7 @@ from posa_vla.evaluation.rollout import Worker, make_jobs, run_episodes, worker_
 
 
 def play(seed: int, **options):
-    return run_episode(FakeEnv(episode_length=40), FakePolicy(), Job("basic", seed), **options)
+    return run_episode(FakeEnv(episode_length=40), FakePolicy(), Job("basic", seed), fakes.make_expert, **options)
 
 
 def test_an_episode_alone_equals_the_same_episode_among_others():
@@ -64,7 +64,7 @@ def test_lifting_another_object_is_noticed():
             return fakes.reach(env.hand, other, env.held is not None)
 
     env = FakeEnv(episode_length=40)
-    record = run_episode(env, Confused(), Job("basic", 0))
+    record = run_episode(env, Confused(), Job("basic", 0), fakes.make_expert)
     assert record.outcome == FAILURE
     assert record.wrong_object == env.objects[1].name
     assert record.other_distance < 0.04 < record.target_distance
@@ -100,7 +100,7 @@ class Told(FakePolicy):
 
 def test_a_policy_that_asks_for_true_anchors_gets_those_of_the_labels():
     policy = Told(noise=0.0)
-    record = run_episode(FakeEnv(episode_length=40), policy, Job("basic", 3), 1, None, fakes.make_expert)
+    record = run_episode(FakeEnv(episode_length=40), policy, Job("basic", 3), fakes.make_expert, 1)
     assert record.outcome == SUCCESS
     assert record.privileged == "ground-truth anchors"
     assert record.anchors["predicted"][0] == record.anchors["true"][0]
@@ -115,7 +115,7 @@ def test_a_policy_that_asks_for_true_anchors_gets_those_of_the_labels():
 
 def test_the_calls_that_computed_a_chunk_are_timed_apart():
     policy = Told(noise=0.0)
-    record = run_episode(FakeEnv(episode_length=40), policy, Job("basic", 3), 0, None, fakes.make_expert)
+    record = run_episode(FakeEnv(episode_length=40), policy, Job("basic", 3), fakes.make_expert, 0)
     assert len(record.chunk_seconds) == -(-record.motion.steps // 3)
     assert 0 < sum(record.chunk_seconds) < record.policy_seconds
 

@@ -138,7 +138,7 @@ def analyse(records: Sequence[EpisodeRecord], bins: int = 4) -> dict[str, Any]:
 def _error(record: EpisodeRecord, view: int, frames: str) -> float:
     """Mean task-anchor error of an episode in one view, NaN where the target was never in the picture."""
     assert record.anchors is not None
-    errors = task_errors(record.anchors, record.target, view)
+    errors = task_errors(record.anchors, view)
     errors = errors[:1] if frames == FIRST else errors
     errors = errors[~np.isnan(errors)]
     return float(errors.mean()) if len(errors) else float("nan")

@@ -1,7 +1,8 @@
 """Where the policy thinks the anchors are, against where the simulator knows they are.
 
-True points: task = the target object's position, end = the end effector's. Points outside the image or behind
-the camera have no error there and are left out. Errors are distances in fractions of the image's short side.
+True points are the labels' own: end = the end effector's position, task = its position at the next interaction.
+Points outside the image or behind the camera have no error there and are left out. Errors are distances in
+fractions of the image's short side.
 """
 
 from typing import Any
@@ -11,9 +12,6 @@ import numpy as np
 from posa_vla.contract import ANCHOR_NAMES
 
 FIRST, EPISODE = "first", "episode"
-GRASPED_RISE = 0.01
-"""Metres: once the target has risen this far the reach is over, and the task anchor with it."""
-
 
 TrainingMeans = dict[str, dict[str, np.ndarray]]
 """{camera: {FIRST | EPISODE: (2, 2)}}: mean (u, v) of the task and the end anchor."""
@@ -45,7 +43,8 @@ class AnchorTrack:
     ``predicted``, ``true``: (samples, C, 2, 2), null where there is nothing to compare with;
     ``random_object``: (samples, C, 2), the expected error of pointing at a random object in the image;
     ``confidence``: (samples, C, 2), the map's highest value; ``contrast``: (samples, C, 2), that less its median,
-    near zero for a flat map; ``objects``: names (n,); ``object_uv``: (samples, C, n, 2), null outside the image.
+    near zero for a flat map; ``objects``: names (n,); ``object_uv``: (samples, C, n, 2), null outside the image;
+    ``ahead``: (samples,), whether an interaction is still to come.
     """
 
     def __init__(self, cameras: tuple[str, ...], image_sizes: dict[str, tuple[int, int]]) -> None:
@@ -59,19 +58,26 @@ class AnchorTrack:
         self.contrast: list[np.ndarray] = []
         self.objects: list[str] = []
         self.object_uv: list[np.ndarray] = []
+        self.ahead: list[bool] = []
 
-    def add(self, step: int, view: tuple[np.ndarray, np.ndarray], truth: Any, target_risen: bool) -> None:
-        """One sample: maps (C, 2, Hp, Wp) and predicted points (C, 2, 2), and the ground truth at that step."""
+    def add(self, step: int, view: tuple[np.ndarray, np.ndarray], truth: Any, interaction: np.ndarray | None) -> None:
+        """One sample.
+
+        Args:
+            step: of the episode.
+            view: maps (C, 2, Hp, Wp) and predicted points (C, 2, 2).
+            truth: the environment's ground truth at that step.
+            interaction: (3,) m, world: where the hand will be at its next interaction; None: nothing follows.
+        """
         maps, predicted = view
         positions = np.array([item.position for item in truth.objects])
-        target = next(item.position for item in truth.objects if item.name == truth.target)
         true = np.full((len(self.cameras), len(ANCHOR_NAMES), 2), np.nan)
         chance = np.full((len(self.cameras), len(ANCHOR_NAMES)), np.nan)
         seen = np.empty((len(self.cameras), len(positions), 2))
         for index, camera in enumerate(self.cameras):
             camera_view = (*truth.cameras[camera], self.sizes[index])
-            if not target_risen:
-                true[index, 0] = project(target, *camera_view)
+            if interaction is not None:
+                true[index, 0] = project(interaction, *camera_view)
             true[index, 1] = project(np.asarray(truth.ee_pose)[:3], *camera_view)
             seen[index] = project(positions, *camera_view)
             objects = seen[index][~np.isnan(seen[index]).any(axis=-1)]  # (n in the image, 2)
@@ -86,6 +92,7 @@ class AnchorTrack:
         self.contrast.append(maps.max(axis=(-2, -1)) - np.median(maps, axis=(-2, -1)))
         self.objects = [item.name for item in truth.objects]
         self.object_uv.append(seen)
+        self.ahead.append(interaction is not None)
 
     def to_json(self) -> dict[str, Any] | None:
         if not self.steps:
@@ -101,6 +108,7 @@ class AnchorTrack:
             "contrast": _rounded(np.stack(self.contrast), 3),
             "objects": self.objects,
             "object_uv": _rounded(np.stack(self.object_uv), 3),
+            "ahead": self.ahead,
         }
 
 

@@ -36,39 +36,36 @@ class Attention:
     relation: str | None = None
 
 
-def until_grasp(track: dict[str, Any], target: str) -> np.ndarray:
-    """(S,) bool: samples before the target rose. The true point then ends while the target is still in a picture."""
-    seen = ~np.isnan(_points(track, "object_uv")[:, :, _index(track, target), 0])  # (S, C)
-    known = ~np.isnan(_points(track, "true")[:, :, TASK_ANCHOR, 0])  # (S, C)
-    return np.cumsum((seen & ~known).any(axis=1)) == 0
+def until_grasp(track: dict[str, Any]) -> np.ndarray:
+    """(S,) bool: samples before the fingers first held the target."""
+    return np.cumsum(_points(track, "ahead") == 0) == 0
 
 
-def task_errors(track: dict[str, Any], target: str, view: int) -> np.ndarray:
+def task_errors(track: dict[str, Any], view: int) -> np.ndarray:
     """Distances (S',) from the predicted task anchor to the true point at the samples until the grasp; NaN: unseen."""
     size = np.array(track["image_sizes"][view], np.float64)
     predicted, true = (_points(track, name)[:, view, TASK_ANCHOR] for name in ("predicted", "true"))
-    return distance(predicted, true, size)[until_grasp(track, target)]
+    return distance(predicted, true, size)[until_grasp(track)]
 
 
-def looked_at(track: dict[str, Any], target: str, view: int) -> list[str | None]:
+def looked_at(track: dict[str, Any], view: int) -> list[str | None]:
     """For each sample until the grasp the object that the task anchor is on; None: a flat map, or no object there."""
     size = np.array(track["image_sizes"][view], np.float64)
     predicted = _points(track, "predicted")[:, view, TASK_ANCHOR]  # (S, 2)
     gaps = distance(predicted[:, None], _points(track, "object_uv")[:, view], size)  # (S, n)
     gaps = np.where(np.isnan(gaps), np.inf, gaps)
-    contrast = np.array(track["contrast"], np.float64)[:, view, TASK_ANCHOR]
+    contrast = _points(track, "contrast")[:, view, TASK_ANCHOR]
     nearest = gaps.argmin(axis=1)
     found = (gaps.min(axis=1) <= NEAR) & (contrast >= FLAT)
     return [
-        track["objects"][nearest[sample]] if found[sample] else None
-        for sample in np.flatnonzero(until_grasp(track, target))
+        track["objects"][nearest[sample]] if found[sample] else None for sample in np.flatnonzero(until_grasp(track))
     ]
 
 
 def attention_kind(record: EpisodeRecord, view: int = 0) -> Attention:
     """What the task anchor of one view did until the grasp; `record` must have anchor samples."""
     assert record.anchors is not None
-    looks = looked_at(record.anchors, record.target, view)
+    looks = looked_at(record.anchors, view)
     on = Counter(look for look in looks if look is not None)
     if 2 * on.total() < len(looks) or not on:
         return Attention(NOWHERE)
@@ -94,8 +91,3 @@ def _points(track: dict[str, Any], name: str) -> np.ndarray:
             "evaluation again with another --output"
         )
     return np.array(track[name], np.float64)
-
-
-def _index(track: dict[str, Any], target: str) -> int:
-    _points(track, "object_uv")  # older records have no names either
-    return track["objects"].index(target)

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from posa_vla.evaluation.anchor_error import GRASPED_RISE, AnchorTrack
+from posa_vla.evaluation.anchor_error import AnchorTrack
 from posa_vla.evaluation.motion import log_dimensionless_jerk, path_length
-from posa_vla.evaluation.privileged import GROUND_TRUTH_ANCHORS, observer
+from posa_vla.evaluation.privileged import GROUND_TRUTH_ANCHORS, observed
 from posa_vla.evaluation.records import FAILURE, SUCCESS, EpisodeRecord, Job, Motion
 
 Attention = tuple[np.ndarray, np.ndarray]
@@ -79,19 +79,20 @@ def run_episode(
     env: Any,
     policy: Policy,
     job: Job,
+    make_expert: Callable[[Any], Any],
     attention_every: int = 10,
     watch: Watcher | None = None,
-    make_expert: Callable[[Any], Any] | None = None,
 ) -> EpisodeRecord:
     """Play one episode; its record follows from (environment, policy, job) alone, the two times excepted.
 
     Anchors are sampled every `attention_every` steps (0: never), at every step where `watch` looks on; that
-    time is nobody's, it counts neither as the policy's nor as the environment's. `make_expert` is needed for
-    policies that ask for the true anchors.
+    time is nobody's, it counts neither as the policy's nor as the environment's. An expert from `make_expert`
+    tells where the true task anchor is; it does not act.
     """
     observation, _ = env.reset(seed=job.seed)
     policy.reset(job.seed)
-    observe = observer(env, policy, make_expert)
+    expert = make_expert(env)
+    expert.reset()
     task, truth = env.task_description, env.ground_truth()
     track = Track.begin(truth, 1 / env.metadata["render_fps"])
     sampler = _Sampler(policy, observation, attention_every, watch)
@@ -100,8 +101,8 @@ def run_episode(
     success = done = False
     step = 0
     while not done:
-        observation = observe(observation)
-        sampler.look(step, observation, task, truth, track.target_rise)
+        observation = observed(observation, policy, env, expert)
+        sampler.look(step, observation, task, truth, expert.interaction())
         start = time.perf_counter()
         action = policy.act(observation, task)
         acted = time.perf_counter()
@@ -115,7 +116,7 @@ def run_episode(
         step += 1
         success = bool(info["is_success"])
         done = bool(terminated or truncated or success or step >= env._max_episode_steps)
-    sampler.last(observe(observation), task)
+    sampler.last(observed(observation, policy, env, expert), task)
     return EpisodeRecord(
         condition=job.condition,
         seed=job.seed,
@@ -145,13 +146,15 @@ class _Sampler:
             sizes = {name: image.shape[1::-1] for name, image in observation["pixels"].items()}
             self.anchors = AnchorTrack(policy.cameras, sizes)
 
-    def look(self, step: int, observation: dict[str, Any], task: str, truth: Any, rise: float) -> None:
+    def look(
+        self, step: int, observation: dict[str, Any], task: str, truth: Any, interaction: np.ndarray | None
+    ) -> None:
         due = self.anchors is not None and step % self.every == 0
         if not (due or self.watch):
             return
         view = self.policy.attention(observation, task) if self.policy.has_attention else None
         if due and self.anchors is not None and view is not None:
-            self.anchors.add(step, view, truth, rise > GRASPED_RISE)
+            self.anchors.add(step, view, truth, interaction)
         if self.watch:
             self.watch(observation, view)
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from posa_vla.errors import PosaError, unknown_name
 from posa_vla.evaluation.pool import Died, WorkerPool
-from posa_vla.evaluation.privileged import observer
+from posa_vla.evaluation.privileged import observed
 from posa_vla.evaluation.records import ERROR, EnvOptions, EpisodeRecord, Job
 
 MakeEnv = Callable[[str, str, EnvOptions], Any]
@@ -44,7 +44,8 @@ class Setup:
         split: seed range of the environment.
         env: the environment's options.
         attention_every: steps between two samples of the anchors; 0 for none.
-        expert: run the scripted expert on the scenes that the policy solved.
+        expert: run the scripted expert on the scenes that the policy solved; in the others it only says where the
+            true task anchor is.
         make_env, make_policy, make_expert: module-level factories, replaced in tests.
     """
 
@@ -109,19 +110,20 @@ class Worker:
             raise _Misfit(str(error)) from error
         self.checked = True
         self.policy.reset(job.seed)
-        self.policy.act(observer(env, self.policy, self.setup.make_expert)(observation), env.task_description)
+        observation = observed(observation, self.policy, env, self.setup.make_expert(env))
+        self.policy.act(observation, env.task_description)
 
     def _run(self, env: Any, job: Job) -> EpisodeRecord:
         from posa_vla.evaluation.episode import expert_motion, run_episode
         from posa_vla.evaluation.film import Film
 
         film = Film(job.film, self.policy.cameras, 1 / env.metadata["render_fps"]) if job.film else None
-        watch, expert = film.add if film else None, self.setup.make_expert
-        record = run_episode(env, self.policy, job, self.setup.attention_every, watch, expert)
+        make_expert, watch = self.setup.make_expert, film.add if film else None
+        record = run_episode(env, self.policy, job, make_expert, self.setup.attention_every, watch)
         if film:
             film.write()
         elif self.setup.expert and record.outcome == "success":
-            record = dataclasses.replace(record, expert=expert_motion(env, expert, job.seed))
+            record = dataclasses.replace(record, expert=expert_motion(env, make_expert, job.seed))
         return record
 
 
