@@ -7,6 +7,7 @@ and prove nothing there. It is found as the magenta pixels that differ from the 
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from posa_vla.anchors.camera import Camera
@@ -106,11 +107,17 @@ def _one_error(scene: MarkerScene, camera: Camera, hand: Transform, rng: np.rand
     focal = camera.fx * width / camera.width  # pixels of the picture
     after = scene.picture(camera.name, Ball(point, RADIUS * depth / focal)).astype(int)
     is_ball = (np.abs(after - before).max(axis=-1) > CHANGED) & (after[..., [0, 2]].min(axis=-1) > after[..., 1])
-    rows, columns = np.nonzero(is_ball)
+    rows, columns = np.nonzero(_largest_blob(is_ball))
     if len(rows) < UNCOVERED * _seen_area(camera, point, hand):
         return None
     centre = np.array([columns.mean(), rows.mean()]) + 0.5  # of pixels whose edges are at integers
     return float(np.linalg.norm(centre - np.array([u * width, v * height])))
+
+
+def _largest_blob(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part of a mask (H, W): a shining table shows the ball a second time."""
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    return labels == 1 + np.argmax(statistics[1:, cv2.CC_STAT_AREA]) if count > 1 else mask
 
 
 def _seen_area(camera: Camera, point: np.ndarray, hand: Transform) -> float:

@@ -14,8 +14,8 @@ from posa_vla.anchors.pose import Transform
 END_COLOUR, PATH_COLOUR = (255, 0, 255), (0, 255, 255)
 SIDE = 256
 PATH_STEPS = 12
-COLOURS = 96
-"""Of the PNG's palette: a third of the size, and no difference to look at."""
+COLOURS = 255
+"""Of the PNG's palette: a third of the size, and hardly a difference to look at."""
 
 
 def write_picture(folder: Path, scene: Any) -> Path:
@@ -30,7 +30,9 @@ def write_picture(folder: Path, scene: Any) -> Path:
     views = [_view(scene, camera, hands, tool) for camera in scene.rig.cameras]
     name = scene.name.split(" (")[0].replace(" ", "_") + ("" if len(views) > 1 else f"_{scene.rig.cameras[0].name}")
     path = folder / f"{name}.png"
-    Image.fromarray(np.concatenate(views, axis=1)).quantize(COLOURS).save(path, optimize=True)
+    Image.fromarray(np.concatenate(views, axis=1)).quantize(COLOURS, Image.Quantize.FASTOCTREE).save(
+        path, optimize=True
+    )
     return path
 
 
