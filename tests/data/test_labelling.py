@@ -407,7 +407,10 @@ def test_damaged_datasets(broken, tmp_path):
     with pytest.raises(PosaError, match="promises 50 frames, the tables hold 39"):
         label_dataset(broken, rig(), tmp_path / "out")
     info.write_text(json.dumps({**content, "codebase_version": "v2.1"}))
-    with pytest.raises(PosaError, match=r"LeRobotDataset v3 at .*, found v2\.1"):
+    with pytest.raises(PosaError, match=r"LeRobotDataset v3 at .*, found v2\.1: .*convert_dataset_v21_to_v30"):
+        label_dataset(broken, rig(), tmp_path / "out")
+    info.write_text(json.dumps({**content, "codebase_version": "v4.0"}))
+    with pytest.raises(PosaError, match=r"found v4\.0: this package reads v3 only"):
         label_dataset(broken, rig(), tmp_path / "out")
     info.write_text(json.dumps(content))
     table.write_bytes(table.read_bytes()[:-100])

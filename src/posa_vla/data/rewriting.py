@@ -64,7 +64,13 @@ def read_info(root: Path) -> dict[str, Any]:
         raise PosaError(f"cannot read {path}: {error}") from error
     version = str(info.get("codebase_version"))
     if not version.startswith("v3."):
-        raise PosaError(f"expected a LeRobotDataset v3 at {root}, found {version}: convert it with LeRobot first")
+        older = version.startswith(("v1.", "v2."))
+        fix = (
+            "convert it with python -m lerobot.scripts.convert_dataset_v21_to_v30 (it takes v2.1)"
+            if older
+            else "this package reads v3 only, so use the LeRobot version that wrote it to convert it"
+        )
+        raise PosaError(f"expected a LeRobotDataset v3 at {root}, found {version}: {fix}")
     return info
 
 
@@ -221,25 +227,29 @@ def _write_table(source: Path, target: Path, columns: Mapping[str, NewColumn], r
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f"{target.name}.tmp")
-    try:
-        with pq.ParquetFile(source) as old, beside.open("wb") as file:
-            schema = old.schema_arrow
-            for key, column in columns.items():
-                schema = schema.append(pa.field(key, _nested(column.values[:0]).type))
-            schema = schema.with_metadata(_announce(old.schema_arrow.metadata, columns))
-            with pq.ParquetWriter(file, schema, compression="snappy") as writer:
-                for group in range(old.num_row_groups):
-                    table = old.read_row_group(group)
-                    stop = row + table.num_rows
-                    for key, column in columns.items():
-                        table = table.append_column(key, _nested(column.values[row:stop]))
-                    writer.write_table(table.cast(schema))
-                    row = stop
-            file.flush()
-            os.fsync(file.fileno())
-    except pa.ArrowException as error:
-        raise PosaError(f"cannot copy {source}: {str(error).splitlines()[0]}; record or copy it again") from error
+    with pq.ParquetFile(source) as old, beside.open("wb") as file:
+        schema = old.schema_arrow
+        for key, column in columns.items():
+            schema = schema.append(pa.field(key, _nested(column.values[:0]).type))
+        schema = schema.with_metadata(_announce(old.schema_arrow.metadata, columns))
+        with pq.ParquetWriter(file, schema, compression="snappy") as writer:
+            for group in range(old.num_row_groups):
+                table = _row_group(old, group, source)
+                stop = row + table.num_rows
+                for key, column in columns.items():
+                    table = table.append_column(key, _nested(column.values[row:stop]))
+                writer.write_table(table.cast(schema))
+                row = stop
+        file.flush()
+        os.fsync(file.fileno())
     beside.rename(target)
+
+
+def _row_group(table: pq.ParquetFile, number: int, path: Path) -> pa.Table:
+    try:
+        return table.read_row_group(number)
+    except (OSError, pa.ArrowException) as error:
+        raise PosaError(f"cannot read {path}: {str(error).splitlines()[0]}; copy or record it again") from error
 
 
 def _announce(metadata: dict[bytes, bytes] | None, columns: Mapping[str, NewColumn]) -> dict[bytes, bytes]:

@@ -15,7 +15,7 @@ from posa_vla.errors import unknown_name
 from posa_vla.rigs import JointSource, load_rig
 from posa_vla.rigs.kinematics import ForwardKinematics
 from posa_vla.rigs.pictures import write_picture
-from posa_vla.rigs.simulators import LIBERO_ARENAS, LiberoScene, MetaworldScene
+from posa_vla.rigs.simulators import LIBERO_ARENAS, LiberoScene, MetaworldScene, ShippedScene
 
 RIGS = ("joints", "libero", "metaworld")
 ARMS = ("panda", "ur5e", "kinova3")
@@ -44,38 +44,38 @@ def main(argv: list[str]) -> int:
         raise unknown_name("rig to measure", config.rig, RIGS)
     if config.rig == "joints":
         return _joints(config.states or 1000)
+    _simulators(config)
+    return 0
+
+
+def _simulators(config: RigBenchmarkConfig) -> None:
     print(
-        f"{'scene':<34}{'camera':<12}{'states':>7}{'covered':>8}{'median px':>11}{'max px':>8}{'hand mm':>9}{'bar':>8}"
+        f"{'scene':<32}{'camera':<12}{'states':>7}{'covered':>8}{'median px':>11}{'max px':>8}{'hand mm':>9}{'bar':>8}"
     )
-    scenes: Iterator[LiberoScene] | Iterator[MetaworldScene]
-    scenes = libero_scenes() if config.rig == "libero" else metaworld_scenes()
-    for number, scene in enumerate(scenes):
+    for number, scene in enumerate(libero_scenes() if config.rig == "libero" else metaworld_scenes()):
         try:
             errors = marker_errors(scene, scene.rig, config.states or 20, seed=100 * number)
+            off = np.linalg.norm(scene.hand().apply(np.array(scene.rig.pose.tool)) - scene.true_hand())
             for camera, pixels in errors.pixels.items():
-                off = 1000 * float(
-                    np.linalg.norm(scene.hand().apply(np.array(scene.rig.pose.tool)) - scene.true_hand())
-                )
                 print(
-                    f"{scene.name:<34}{camera:<12}{len(pixels):>7}{errors.covered[camera]:>8}"
-                    f"{np.median(pixels):>11.2f}{pixels.max():>8.2f}{off:>9.1f}{'2 px':>8}",
+                    f"{scene.name:<32}{camera:<12}{len(pixels):>7}{errors.covered[camera]:>8}"
+                    f"{np.median(pixels):>11.2f}{pixels.max():>8.2f}{1000 * off:>9.1f}{'2 px':>8}",
                     flush=True,
                 )
             if config.pictures is not None:
                 write_picture(config.pictures, scene)
         finally:
             scene.close()  # one at a time: closing one MuJoCo environment turns another's pictures black
-    return 0
 
 
-def libero_scenes() -> Iterator[LiberoScene]:
+def libero_scenes() -> Iterator[ShippedScene]:
     rig = load_rig("libero")
     for suite, tasks in LIBERO_ARENAS.items():
         for task in tasks:
             yield LiberoScene(rig, suite, task)
 
 
-def metaworld_scenes() -> Iterator[MetaworldScene]:
+def metaworld_scenes() -> Iterator[ShippedScene]:
     """Every task through the moved `corner2`, and through the camera on the gripper."""
     rig, gripper = load_rig("metaworld"), load_rig("metaworld_gripper")
     gripper = replace(gripper, cameras=(gripper.camera("gripperPOV"),))

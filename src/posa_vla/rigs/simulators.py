@@ -137,6 +137,9 @@ class MetaworldScene:
         return self.env._env._get_obs()
 
 
+ShippedScene = LiberoScene | MetaworldScene
+
+
 def hand_of_state(rig: Rig, state: np.ndarray) -> Transform:
     """One frame's pose (4, 4) from its state, by the very code that labels datasets."""
     poses = hand_poses({rig.pose.column: state[None]}, rig.pose, [EpisodeRows(0, slice(0, 1))])
@@ -189,7 +192,7 @@ def prepare_libero() -> None:
         assets = Path(os.environ[LIBERO_ASSETS])
         if not (assets / "scenes").is_dir():  # a missing file would make LIBERO's reset loop for ever
             raise PosaError(f"{LIBERO_ASSETS}={assets} has no folder scenes: expected LIBERO's assets")
-        importlib.import_module("libero.libero")._assets_path_cache = str(assets)
+        vars(importlib.import_module("libero.libero"))["_assets_path_cache"] = str(assets)
 
 
 def _require(package: str) -> None:
