@@ -11,6 +11,7 @@ from posa_vla.errors import PosaError
 COMMANDS = {
     "record": ("posa_vla.sim.recording", "record demonstrations of the scripted expert as a LeRobotDataset"),
     "label": ("posa_vla.data.labelling", "add pose-conditioned anchors to a LeRobotDataset"),
+    "calibrate": ("posa_vla.calibration.command", "cameras into a rig file: board | demos | mark"),
     "cache": ("posa_vla.data.cache", "decode a dataset once into memory-mapped frames"),
     "train": ("posa_vla.training.trainer", "train PosA-VLA in two stages, anchors first"),
     "eval": ("posa_vla.evaluation.command", "run seeded episodes and write JSON and an HTML report"),

@@ -1,0 +1,138 @@
+"""``posa-vla calibrate demos``: one camera of a rig from marked frames of the user's own demonstrations."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import draccus
+import numpy as np
+
+from posa_vla.calibration.demos import DemoCalibration, DemoSetup, calibrate_demos
+from posa_vla.calibration.marks import read_marks
+from posa_vla.calibration.poses import image_size, read_poses
+from posa_vla.calibration.rigfile import GripperArgs, PoseArgs, open_rig
+from posa_vla.data.labelling import DatasetArgs
+from posa_vla.errors import PosaError, unknown_name
+
+MOUNTS = ("world", "end_effector")
+
+
+@dataclass
+class DemosConfig:
+    """posa-vla calibrate demos: a camera from marked pixels and the hand's poses.
+
+    Args:
+        dataset: the LeRobotDataset whose frames were marked.
+        marks: CSV of episode, frame, u, v (pixels of the stored picture, 0 at the left/top edge) and, for a camera
+            on the hand, optionally point: which resting point the mark shows.
+        rig: rig file to update or, with --pose.* and --gripper.*, to create.
+        camera: its name in the dataset, observation.images.NAME.
+        mount: world (marks show the hand) or end_effector (marks show points that rest in the world).
+        pose: of a new rig: where the EE pose is.
+        gripper: of a new rig: where the gripper command is.
+        focal: focal length in pixels where it is known; else it is estimated.
+        principal: principal point in OpenCV's pixels where it is known; else the image's centre.
+        point_height: metres, world height of all the points marked, where it is known (mount end_effector).
+        shared_points: equal point names mean the same place in all episodes (mount end_effector).
+        flip_horizontal: the stored picture is mirrored left-right.
+        flip_vertical: the stored picture is mirrored top-bottom.
+        report: HTML file with pictures and residuals; by default RIG.CAMERA.html beside the rig; "none" leaves it out.
+    """
+
+    dataset: DatasetArgs = field(default_factory=DatasetArgs)
+    marks: Path | None = None
+    rig: Path | None = None
+    camera: str = "head"
+    mount: str = "world"
+    pose: PoseArgs = field(default_factory=PoseArgs)
+    gripper: GripperArgs = field(default_factory=GripperArgs)
+    focal: float | None = None
+    principal: tuple[float, float] | None = None
+    point_height: float | None = None
+    shared_points: bool = False
+    flip_horizontal: bool = False
+    flip_vertical: bool = False
+    report: Path | None = None
+
+
+def main(argv: list[str]) -> int:
+    config = draccus.parse(config_class=DemosConfig, args=argv)
+    if config.marks is None or config.rig is None:
+        raise PosaError("--marks=FILE.csv is missing" if config.marks is None else "--rig=FILE.yaml is missing")
+    if config.mount not in MOUNTS:
+        raise unknown_name("mount", config.mount, MOUNTS)
+    root = config.dataset.folder()
+    rig = open_rig(config.rig, config.pose, config.gripper)
+    size = image_size(root, config.camera)
+    if config.mount == "end_effector" and not rig.rig.pose.has_rotation:
+        raise PosaError(
+            "a camera on the hand turns with it: give the rig's pose a rotation (its rotation_format is none)"
+        )
+    poses = read_poses(root, rig.rig)
+    marks = read_marks(config.marks, size)
+    setup = DemoSetup(
+        config.mount,  # type: ignore[arg-type]
+        size,
+        (config.flip_horizontal, config.flip_vertical),
+        config.focal,
+        config.principal,
+        rig.rig.pose.tool,
+        config.point_height,
+        config.shared_points,
+    )
+    result = calibrate_demos(poses, marks, setup)
+    camera = result.estimate.camera.camera(config.camera, size, setup.mount, setup.flips)
+    report = config.report or config.rig.with_name(f"{config.rig.stem}.{config.camera}.html")
+    if report.name != "none":
+        from posa_vla.calibration.report import write_demo_report
+
+        write_demo_report(report, root, config.camera, poses, marks, setup, result)
+    rig.with_camera(camera, remark(result, len(marks)))
+    print(summary(result, setup))
+    for line in warnings(result):
+        print(f"warning: {line}", file=sys.stderr)
+    print(f"rig: {config.rig}" + (f"\nreport: {report}" if report.name != "none" else ""))
+    return 0
+
+
+def remark(result: DemoCalibration, count: int) -> str:
+    estimate = result.estimate
+    return (
+        f"from {int(estimate.trusted.sum())} of {count} marks (posa-vla calibrate demos), "
+        f"{estimate.rms():.1f} px rms, expected error {np.median(result.predicted):.1f} px"
+    )
+
+
+def summary(result: DemoCalibration, setup: DemoSetup) -> str:
+    """Camera, fit and uncertainty (one standard deviation), one line each."""
+    estimate = result.estimate
+    sigma = np.sqrt(np.diag(estimate.covariance))
+    known = setup.focal is not None
+    frame = "world" if setup.mount == "world" else "hand's frame"
+    position = ", ".join(f"{x:.3f} ± {s:.3f}" for x, s in zip(estimate.camera.position, sigma[3:6], strict=True))
+    lines = [
+        f"{int(estimate.trusted.sum())} of {len(estimate.trusted)} marks agree, error {estimate.rms():.2f} px rms "
+        f"(median {np.median(estimate.lengths[estimate.trusted]):.2f}, largest "
+        f"{estimate.lengths[estimate.trusted].max():.2f})",
+        f"focal length {estimate.camera.focal:.1f} px "
+        + ("(given)" if known else f"± {estimate.camera.focal * sigma[6]:.1f}"),
+        f"position in the {frame}: {position} m",
+        f"orientation ± {np.degrees(np.linalg.norm(sigma[:3])):.2f} degrees",
+        f"expected error of a projected point in the workspace: median {np.median(result.predicted):.1f} px, "
+        f"95 % below {np.quantile(result.predicted, 0.95):.1f} px",
+    ]
+    return "\n".join(lines)
+
+
+def warnings(result: DemoCalibration) -> list[str]:
+    lines = []
+    wrong = int((~result.estimate.trusted).sum())
+    if wrong:
+        lines.append(f"{wrong} marks disagree with the others and were left out: look at them in the report")
+    if result.lag:
+        when = "earlier" if result.lag < 0 else "later"
+        lines.append(
+            f"poses {abs(result.lag)} frames {when} than the pictures fit {1 - result.lag_gain:.0%} better: the "
+            "dataset's pictures and poses seem out of step, and labels will be off while the hand moves fast"
+        )
+    return lines

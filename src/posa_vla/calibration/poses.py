@@ -1,0 +1,59 @@
+"""Where the hand was in every frame of a dataset, as its rig says."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from posa_vla.contract import image_key
+from posa_vla.data.label_inputs import EpisodeRows, hand_poses, image_sides, split_episodes
+from posa_vla.data.rewriting import read_columns, read_info
+from posa_vla.errors import PosaError
+from posa_vla.rigs import Rig
+
+
+@dataclass(frozen=True)
+class EpisodePoses:
+    """Args:
+    world_from_ee: (N, 4, 4) of all rows.
+    episodes: which rows are whose.
+    """
+
+    world_from_ee: np.ndarray
+    episodes: list[EpisodeRows]
+
+    def row(self, episode: int, frame: int) -> int:
+        for item in self.episodes:
+            if item.number == episode:
+                length = item.rows.stop - item.rows.start
+                if not 0 <= frame < length:
+                    raise PosaError(f"a mark names frame {frame} of episode {episode}, which has {length} frames")
+                return item.rows.start + frame
+        numbers = [item.number for item in self.episodes]
+        raise PosaError(f"a mark names episode {episode}: the dataset has episodes {min(numbers)} to {max(numbers)}")
+
+
+def read_poses(root: Path, rig: Rig) -> EpisodePoses:
+    """Poses of every row by the rig's pose source; the tables are read, no picture is decoded."""
+    info = read_info(root)
+    key = rig.pose.column
+    if key not in info["features"]:
+        raise PosaError(f"{root} has no column {key!r} for the EE pose: its columns are {', '.join(info['features'])}")
+    size = int(np.prod(info["features"][key]["shape"]))
+    largest = max(rig.pose.indices)
+    if largest >= size:
+        raise PosaError(f"the EE pose is taken from {key}[{largest}], but {key} has {size} numbers")
+    columns = read_columns(root, sorted({key, "episode_index", "frame_index"}))
+    episodes = split_episodes(columns, info)
+    return EpisodePoses(hand_poses(columns, rig.pose, episodes).matrix, episodes)
+
+
+def image_size(root: Path, camera: str) -> tuple[int, int]:
+    """Width and height of a camera's pictures in the dataset."""
+    features = read_info(root)["features"]
+    if image_key(camera) not in features:
+        prefix = image_key("")
+        names = [key.removeprefix(prefix) for key in features if key.startswith(prefix)]
+        raise PosaError(f"{root} has no camera {camera!r}: its cameras are {', '.join(names) or 'none'}")
+    height, width = image_sides(features[image_key(camera)])
+    return width, height

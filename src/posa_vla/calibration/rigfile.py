@@ -1,0 +1,165 @@
+"""Rig files: one is created, or one camera of it replaced or added; `posa-vla label` takes the result."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from posa_vla.anchors.camera import Camera
+from posa_vla.data.files import write_bytes
+from posa_vla.errors import PosaError
+from posa_vla.rigs import Rig, load_rig, parse_rig
+
+DECIMALS = 9
+PLACEHOLDER = {
+    "name": "none", "mount": "world", "width": 1, "height": 1, "fx": 1.0, "fy": 1.0, "cx": 0.0, "cy": 0.0,
+    "cam_from_mount": np.eye(4).tolist(),
+}  # fmt: skip
+"""Stands in a new rig until its first camera is calibrated: a rig without a camera is none."""
+
+
+@dataclass
+class PoseArgs:
+    """Where a new rig finds the EE pose.
+
+    Args:
+        column: dataset column, e.g. observation.state.
+        position: its indices of x, y, z (metres).
+        rotation: its indices of the rotation; by default 3, 4, 5, …
+        rotation_format: quaternion_wxyz, quaternion_xyzw, axis_angle, or none.
+        tool: metres, the point between the fingertips in the recorded frame: it is marked, and it is labelled.
+    """
+
+    column: str | None = None
+    position: list[int] = field(default_factory=lambda: [0, 1, 2])
+    rotation: list[int] | None = None
+    rotation_format: str = "quaternion_wxyz"
+    tool: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+
+
+@dataclass
+class GripperArgs:
+    """Where a new rig finds the commanded gripper.
+
+    Args:
+        column: dataset column, e.g. action.
+        index: which of its numbers.
+        open: its value when told to open.
+        closed: its value when told to close.
+    """
+
+    column: str | None = None
+    index: int = 6
+    open: float = -1.0
+    closed: float = 1.0
+
+
+@dataclass(frozen=True)
+class RigFile:
+    """A rig file that exists or is to be.
+
+    Args:
+        path: where it is or will be.
+        content: as YAML holds it.
+        rig: the same, parsed; of a new file its one camera is a placeholder.
+        remarks: comment lines at the head of an existing file, kept.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    rig: Rig
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def is_new(self) -> bool:
+        return self.content["cameras"] == [PLACEHOLDER]
+
+    def with_camera(self, camera: Camera, remark: str) -> Rig:
+        """Writes the file with this camera (replaced or added) and a comment that says where it came from."""
+        entry = camera_entry(camera)
+        cameras = [] if self.is_new else list(self.content["cameras"])
+        names = [item["name"] for item in cameras]
+        if camera.name in names:
+            cameras[names.index(camera.name)] = entry
+        else:
+            cameras.append(entry)
+        content = {**self.content, "cameras": cameras}
+        rig = parse_rig(content, self.path.parent)
+        mine = f"# {camera.name}: "
+        kept = [line for line in self.remarks if not line.startswith(mine)]
+        text = "\n".join([*kept, mine + remark, _dump(content)])
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(self.path, text.encode())
+        except OSError as error:
+            raise PosaError(f"cannot write the rig {self.path}: {error}") from error
+        return rig
+
+
+def open_rig(path: Path, pose: PoseArgs, gripper: GripperArgs) -> RigFile:
+    """The rig file at ``path``, or a new one from the flags; nothing is written yet."""
+    if path.suffix not in (".yaml", ".yml"):
+        raise PosaError(f"--rig={path}: expected the path of a .yaml file, to be updated or created")
+    if path.exists():
+        rig = load_rig(path)
+        if rig.scenes:
+            raise PosaError(f"{path} places its cameras scene by scene: write the calibrated camera there by hand")
+        if pose.column is not None or gripper.column is not None:
+            raise PosaError(f"{path} exists and says where pose and gripper are: leave --pose.* and --gripper.* out")
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        length = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+        return RigFile(path, yaml.safe_load(text), rig, tuple(lines[:length]))
+    if pose.column is None or gripper.column is None:
+        missing = "--pose.column" if pose.column is None else "--gripper.column"
+        raise PosaError(f"{path} does not exist yet: a new rig needs {missing}=COLUMN of the dataset")
+    content = {
+        "name": path.stem,
+        "cameras": [PLACEHOLDER],
+        "pose": {
+            "column": pose.column,
+            "position": list(pose.position),
+            **({} if pose.rotation is None else {"rotation": list(pose.rotation)}),
+            "rotation_format": pose.rotation_format,
+            **({"tool": list(pose.tool)} if any(pose.tool) else {}),
+        },
+        "gripper": {
+            "command": {
+                "column": gripper.column,
+                "index": gripper.index,
+                "open": gripper.open,
+                "closed": gripper.closed,
+            }
+        },
+    }
+    return RigFile(path, content, parse_rig(content, path.parent))
+
+
+def camera_entry(camera: Camera) -> dict[str, Any]:
+    """A camera as a rig file spells it."""
+    numbers = {key: round(float(getattr(camera, key)), DECIMALS) for key in ("fx", "fy", "cx", "cy")}
+    entry: dict[str, Any] = {"name": camera.name, "mount": str(camera.mount)}
+    entry |= {"width": int(camera.width), "height": int(camera.height), **numbers}
+    entry |= {flip: True for flip in ("flip_horizontal", "flip_vertical") if getattr(camera, flip)}
+    entry["cam_from_mount"] = [[round(float(x), DECIMALS) for x in row] for row in camera.cam_from_mount]
+    return entry
+
+
+def _dump(content: dict[str, Any]) -> str:
+    """Block style, but lists of numbers on one line, as in the rigs that ship with the package."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=118)
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
+    flat = all(isinstance(item, int | float) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flat)
+
+
+_Dumper.add_representer(list, _list)

@@ -1,0 +1,174 @@
+"""The command: from a dataset and a CSV to a rig that labelling takes, and every refusal, with nothing written."""
+
+import csv
+
+import numpy as np
+import pytest
+from camera_fakes import looking
+from toy_dataset import make_dataset
+
+from posa_vla.calibration.demos import DemoSetup, calibrate_demos
+from posa_vla.calibration.demos_command import main
+from posa_vla.calibration.mark_command import farthest, spread_rows
+from posa_vla.calibration.mark_command import main as mark
+from posa_vla.calibration.marks import Marks
+from posa_vla.calibration.poses import EpisodePoses, read_poses
+from posa_vla.calibration.rigfile import GripperArgs, PoseArgs, open_rig
+from posa_vla.data.label_inputs import EpisodeRows
+from posa_vla.errors import PosaError
+from posa_vla.rigs import load_rig
+
+SIZE = 64
+FLAGS = ["--pose.column=ee_pose", "--gripper.column=action"]
+CAMERA = looking((1.1, 0.5, 0.9), (0.4, 0.4, 0.35), 60.0, (SIZE, SIZE))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("calibration") / "toy"
+    return make_dataset(root, episodes=3, length=16, image_size=SIZE, labelled=False, use_videos=False)
+
+
+@pytest.fixture
+def poses(dataset, tmp_path):
+    rig = open_rig(tmp_path / "new.yaml", PoseArgs("ee_pose"), GripperArgs("action")).rig
+    return read_poses(dataset, rig)
+
+
+def write_marks(path, poses, change=lambda uv: uv, extra=()):
+    rows = []
+    for episode in poses.episodes:
+        for row in range(episode.rows.start, episode.rows.stop):
+            uv = change(CAMERA.project(poses.world_from_ee[row, :3, 3]) + 0.5)
+            rows.append((episode.number, row - episode.rows.start, *uv))
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("episode", "frame", "u", "v"), *rows, *extra])
+    return path
+
+
+def run(dataset, marks, rig, *flags):
+    return main([f"--dataset.root={dataset}", f"--marks={marks}", f"--rig={rig}", *flags])
+
+
+def test_a_new_rig_holds_the_camera_and_a_second_camera_is_added(dataset, poses, tmp_path):
+    marks, rig = write_marks(tmp_path / "marks.csv", poses), tmp_path / "arm.yaml"
+    run(dataset, marks, rig, *FLAGS)
+    camera = load_rig(rig).camera("head")
+    assert abs(camera.fx - 60) < 1e-3
+    place = -camera.cam_from_mount[:3, :3].T @ camera.cam_from_mount[:3, 3]
+    assert np.abs(place - CAMERA.position).max() < 1e-5
+    assert (tmp_path / "arm.head.html").read_text().count("data:image/jpeg") == 40
+
+    mirrored = write_marks(tmp_path / "mirrored.csv", poses, lambda uv: (SIZE - uv[0], uv[1]))
+    run(dataset, mirrored, rig, "--camera=wrist", "--flip_horizontal=true", "--report=none")
+    both = load_rig(rig)
+    assert both.camera_names == ("head", "wrist")
+    assert np.abs(both.camera("head").cam_from_mount - both.camera("wrist").cam_from_mount).max() < 1e-5
+    assert both.camera("wrist").flip_horizontal
+    assert rig.read_text().count("# head: ") == 1
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def bad_marks(poses, tmp_path):
+    """What is wrong -> (marks, flags, words that the sentence must hold)."""
+    good = write_marks(tmp_path / "good.csv", poses)
+    (tmp_path / "columns.csv").write_text("episode,u,v\n0,1,2\n")
+    (tmp_path / "text.csv").write_text("episode,frame,u,v\n0,one,2,3\n")
+    (tmp_path / "few.csv").write_text("".join(good.read_text().splitlines(keepends=True)[:8]))
+    rng = np.random.default_rng(0)
+    pairs = {
+        "columns.csv": "episode, frame, u, v",
+        "text.csv": "line 2",
+        "few.csv": "at least 10 marks",
+        "missing.csv": "cannot read",
+        "outside.csv": "outside the 64x64 picture",
+        "episode.csv": "episode 7",
+        "frame.csv": "frame 400",
+        "mirrored.csv": "--flip_horizontal=true",
+        "random.csv": "no camera explains",
+    }
+    write_marks(tmp_path / "outside.csv", poses, extra=[(0, 0, 70, 5)])
+    write_marks(tmp_path / "episode.csv", poses, extra=[(7, 0, 20, 5)])
+    write_marks(tmp_path / "frame.csv", poses, extra=[(0, 400, 20, 5)])
+    write_marks(tmp_path / "mirrored.csv", poses, lambda uv: (SIZE - uv[0], uv[1]))
+    write_marks(tmp_path / "random.csv", poses, lambda _: rng.uniform(0, SIZE, 2))
+    return pairs
+
+
+def test_bad_marks_are_one_sentence_and_nothing_is_written(dataset, poses, tmp_path):
+    for name, words in bad_marks(poses, tmp_path).items():
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(PosaError) as error:
+            run(dataset, tmp_path / name, tmp_path / "arm.yaml", *FLAGS)
+        assert words in str(error.value), name
+        assert "\n" not in str(error.value)
+        assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--pose.column=ee_pose"], "--gripper.column"),
+        (["--pose.column=pose", "--gripper.column=action"], "no column 'pose'"),
+        ([*FLAGS, "--camera=top"], "no camera 'top'"),
+        ([*FLAGS, "--mount=hand"], "world"),
+        (
+            ["--pose.column=ee_pose", "--pose.rotation_format=none", "--gripper.column=action", "--mount=end_effector"],
+            "none",
+        ),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(dataset, poses, tmp_path, flags, words):
+    marks = write_marks(tmp_path / "marks.csv", poses)
+    with pytest.raises(PosaError, match=words):
+        run(dataset, marks, tmp_path / "arm.yaml", *flags)
+    assert not (tmp_path / "arm.yaml").exists()
+
+
+def straight(count=60, step=0.004):
+    """One episode along a curve that the camera sees; identity rotations."""
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    t = np.arange(count)
+    poses[:, :3, 3] = np.stack([0.3 + step * t, 0.4 + 0.15 * np.sin(t / 12), 0.3 + 0.1 * np.cos(t / 9)], axis=1)
+    return EpisodePoses(poses, [EpisodeRows(0, slice(0, count))])
+
+
+def marks_of(poses, shift=0):
+    rows = np.arange(5, len(poses.world_from_ee) - 5)
+    uv = CAMERA.project(poses.world_from_ee[rows + shift, :3, 3]) + 0.5
+    return Marks(np.zeros(len(rows), int), rows, uv, np.array([""] * len(rows)))
+
+
+def test_poses_that_lag_behind_the_pictures_are_noticed():
+    poses, setup = straight(), DemoSetup("world", (SIZE, SIZE))
+    assert calibrate_demos(poses, marks_of(poses), setup).lag == 0
+    assert calibrate_demos(poses, marks_of(poses, shift=2), setup).lag == 2
+
+
+def test_places_on_a_line_or_close_together_do_not_determine_the_camera():
+    poses, setup = straight(), DemoSetup("world", (SIZE, SIZE))
+    poses.world_from_ee[:, 1:3, 3] = (0.4, 0.3)
+    with pytest.raises(PosaError, match=r"lie on a line \(spread \d+, 0 and 0 mm"):
+        calibrate_demos(poses, marks_of(poses), setup)
+    near, wide = straight(), straight()
+    near.world_from_ee[:, :3, 3] = 0.3 * near.world_from_ee[:, :3, 3] + 0.7 * near.world_from_ee[30, :3, 3]
+    both = EpisodePoses(
+        np.concatenate([near.world_from_ee, wide.world_from_ee]),
+        [EpisodeRows(0, slice(0, 60)), EpisodeRows(1, slice(60, 120))],
+    )
+    marks = marks_of(near)
+    marks.uv[:] += np.random.default_rng(0).normal(size=marks.uv.shape) * 0.5
+    with pytest.raises(PosaError, match=r"do not determine the camera \(expected error .* principal directions"):
+        calibrate_demos(both, marks, setup)
+
+
+def test_frames_to_mark_lie_far_apart(poses, dataset, tmp_path):
+    points = np.array([[0.0], [0.1], [1.0], [0.5], [0.1]])
+    assert farthest(points, 3).tolist() == [2, 0, 3]
+    assert len(farthest(points, 10)) == 4  # equal points are no two frames
+    rows = spread_rows(poses, 10)
+    assert len(set(rows)) == 10
+    mark([f"--dataset.root={dataset}", "--pose.column=ee_pose", "--frames=10", f"--output={tmp_path / 'page.html'}"])
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/jpeg") == 10
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html"]
