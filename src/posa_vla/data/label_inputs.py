@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow.parquet as pq
 
 from posa_vla.anchors.pose import Transform, world_from_ee
 from posa_vla.contract import ANCHORS, OBS_IMAGES, STEPS_TO_INTERACTION, TASK_INDEX
@@ -214,8 +214,9 @@ def read_sentences(root: Path) -> dict[int, str]:
     """Sentences by task_index, from meta/tasks.parquet."""
     path = root / "meta/tasks.parquet"
     try:
-        tasks = pd.read_parquet(path)
-        return {int(number): str(sentence) for sentence, number in tasks["task_index"].items()}
+        tasks = pq.read_table(path)
+        (sentences,) = (name for name in tasks.column_names if name != TASK_INDEX)  # pandas' index: its name varies
+        return dict(zip(tasks[TASK_INDEX].to_pylist(), tasks[sentences].to_pylist(), strict=True))
     except (OSError, ValueError, KeyError) as error:
         raise PosaError(f"cannot read the sentences in {path}: {str(error).splitlines()[0]}") from error
 
