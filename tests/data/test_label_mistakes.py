@@ -1,0 +1,147 @@
+"""posa-vla label: each kind of bad input is one sentence, and nothing is written."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from label_toy import HEAD, WRIST, command_of, edit, make_source, rig
+from scipy.spatial.transform import Rotation
+
+from posa_vla import contract
+from posa_vla.data.labelling import label_dataset
+from posa_vla.errors import PosaError
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    return make_source(tmp_path_factory.mktemp("label") / "source")
+
+
+@pytest.fixture
+def broken(source, tmp_path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(source, tmp_path / "broken"))
+
+
+def nan_pose(columns):
+    columns[contract.EE_POSE][columns["episode_index"] == 2, 1] = np.nan
+
+
+def millimetres(columns):
+    columns[contract.EE_POSE][:, :3] *= 1000
+
+
+def no_quaternion(columns):
+    columns[contract.EE_POSE][4, 3:] = [0.9, 0, 0, 0]
+
+
+def no_finger(columns):
+    columns[contract.STATE][5, 7] = np.nan
+
+
+def always_open(columns):
+    columns[contract.ACTION][:, 6] = -1
+
+
+def grasps_nothing(columns):
+    columns[contract.STATE][:, 6:] = 0
+
+
+def skipped_frame(columns):
+    columns["frame_index"][columns["frame_index"] >= 5] += 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (nan_pose, r"ee_pose holds NaN or infinity at episode 2, frame 0 \(14 frames"),
+        (millimetres, r"as if it were in millimetres .* at episode 0, frame 0"),
+        (no_quaternion, "quaternion that is not unit at episode 0, frame 4"),
+        (no_finger, "finger width in observation.state is NaN or infinite at episode 0, frame 5"),
+        (always_open, r"command action\[6\] is -1 in all 39 frames: the gripper never moves"),
+        (grasps_nothing, "4 closes ended fully shut"),
+        (skipped_frame, "episode 0 has frame 6 where 5 was expected"),
+    ],
+)
+def test_bad_numbers_are_named_and_nothing_is_written(broken, tmp_path, change, message):
+    edit(broken, change)
+    with pytest.raises(PosaError, match=message):
+        label_dataset(broken, rig(), tmp_path / "out")
+    assert os.listdir(tmp_path) == ["broken"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pose": {"column": "tcp"}}, "EE pose from the column 'tcp', which the dataset lacks.*ee_pose"),
+        ({"gripper": command_of(index=9, open=-1, closed=1)}, r"from action\[9\], but action has 7 numbers"),
+        ({"cameras": [HEAD]}, "no camera 'wrist', which the dataset has"),
+        ({"cameras": [HEAD, WRIST, {**HEAD, "name": "side"}]}, "no observation.images.side, a camera of the rig"),
+        ({"cameras": [HEAD, {**WRIST, "width": 48}]}, "calibrated for 48x32 .* the dataset's are 32x32"),
+    ],
+)
+def test_a_rig_that_does_not_fit_the_dataset_is_refused(source, tmp_path, changes, message):
+    with pytest.raises(PosaError, match=message):
+        label_dataset(source, rig(**changes), tmp_path / "out")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_hand_that_is_never_in_view_is_warned_about(source, tmp_path, capsys):
+    far_aside = [[1.0, 0, 0, 9], [0, 1.0, 0, 0], [0, 0, 1.0, 1], [0, 0, 0, 1.0]]
+    label_dataset(source, rig(cameras=[{**HEAD, "cam_from_mount": far_aside}, WRIST]), tmp_path / "out")
+    assert "never in the view of camera 'head'" in capsys.readouterr().err
+
+
+def looking_at(eye: list[float], target: list[float]) -> np.ndarray:
+    """cam_from_world (4, 4) of a camera at ``eye``, OpenCV axes."""
+    forward = np.subtract(target, eye) / np.linalg.norm(np.subtract(target, eye))
+    right = np.cross(forward, [0, 0, 1.0]) / np.linalg.norm(np.cross(forward, [0, 0, 1.0]))
+    matrix = np.eye(4)
+    matrix[:3, :3] = [right, np.cross(forward, right), forward]
+    matrix[:3, 3] = -matrix[:3, :3] @ eye
+    return matrix
+
+
+TILTED = looking_at([1.6, 0.1, 1.0], [0.4, 0.4, 0.4])
+READINGS = {
+    "inverted: it seems to hold mount_from_cam": np.linalg.inv(TILTED),
+    "in OpenGL's axes": np.diag([1.0, -1, -1, 1]) @ TILTED,
+    "an inverted matrix in OpenGL's axes": np.linalg.inv(np.diag([1.0, -1, -1, 1]) @ TILTED),
+}
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_matrix_the_wrong_way_round_is_explained(source, tmp_path, reading):
+    matrix = READINGS[reading]
+    matrix[3] = [0, 0, 0, 1]
+    camera = {**HEAD, "cam_from_mount": matrix.tolist()}
+    with pytest.raises(PosaError, match=f"'head', but in 100% of the frames if cam_from_mount is {reading}"):
+        label_dataset(source, rig(cameras=[camera, WRIST]), tmp_path / "out")
+    assert os.listdir(tmp_path) == []
+
+
+def reach_down_and_turn(form: str) -> Callable[[dict[str, np.ndarray]], None]:
+    """A hand that points down, turns about the vertical and comes 48 cm down to close at frame 6."""
+
+    def change(columns):
+        frames = columns["frame_index"]
+        turn = Rotation.from_rotvec(np.outer(1.6 + 0.1 * frames + 0.2 * columns["episode_index"], [0, 0, 1]))
+        quaternion = (turn * Rotation.from_euler("x", np.pi)).as_quat()
+        columns[contract.EE_POSE][:, 3:] = np.roll(quaternion, 1, axis=1) if form == "quaternion_wxyz" else quaternion
+        columns[contract.EE_POSE][:, :3] = np.array([0.4, 0.4, 0.1]) + np.outer(np.abs(frames - 6), [0, 0, 0.08])
+
+    return change
+
+
+@pytest.mark.parametrize("form", ["quaternion_wxyz", "quaternion_xyzw"])
+def test_quaternions_in_another_order_are_detected_by_the_camera_on_the_hand(source, tmp_path, form):
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+    edit(copy, reach_down_and_turn(form))
+    other = "quaternion_xyzw" if form == "quaternion_wxyz" else "quaternion_wxyz"
+    with pytest.raises(PosaError, match=f"but in 100% if the quaternions were {form}.*rotation_format: {other}"):
+        label_dataset(copy, rig(pose={"column": contract.EE_POSE, "rotation_format": other}), tmp_path / "out")
+    assert os.listdir(tmp_path) == ["copy"]
+    label_dataset(copy, rig(pose={"column": contract.EE_POSE, "rotation_format": form}), tmp_path / "out")
