@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from label_toy import RIG, column, command_of, digests, edit, make_source, rig
+from label_toy import INTRINSICS, RIG, column, command_of, digests, edit, make_source, rig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from toy_dataset import make_dataset
 
