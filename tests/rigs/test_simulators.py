@@ -13,24 +13,28 @@ from posa_vla.rigs.benchmark import libero_scenes, metaworld_scenes
 from posa_vla.rigs.simulators import LIBERO_ASSETS, MetaworldScene, prepare_libero
 
 
-def check(scenes) -> None:
+def check(scenes) -> set[str]:
+    """The names of the rigs that were looked through."""
+    names = set()
     for scene in scenes:
+        names.add(scene.rig.name)
         try:
             errors = marker_errors(scene, scene.rig, states=5)
         finally:
             scene.close()
         for camera, pixels in errors.pixels.items():
             assert pixels.max() < 2, (scene.name, camera)
+    return names
 
 
 @pytest.mark.libero
 def test_a_ball_is_drawn_where_the_libero_rig_projects_it():
-    check(libero_scenes())
+    assert check(libero_scenes()) == {f"libero/{name}" for name in load_rig("libero").scene_names}
 
 
 @pytest.mark.metaworld
 def test_a_ball_is_drawn_where_the_metaworld_rigs_project_it():
-    check(metaworld_scenes())
+    assert check(metaworld_scenes()) == {"metaworld", "metaworld_gripper"}
 
 
 def test_a_simulator_that_is_not_installed_says_which_extra_it_needs(monkeypatch):

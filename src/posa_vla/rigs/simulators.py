@@ -31,7 +31,7 @@ LIBERO_ARENAS = {
     "libero_spatial": (0,),
     "libero_object": (0,),
     "libero_goal": (0,),
-    "libero_10": (0, 2, 9),  # living room, kitchen, study
+    "libero_10": (0, 2, 5),  # living room, kitchen, study
 }
 """Task numbers of each suite that cover its arenas."""
 METAWORLD_CAMERAS = {"image": "corner2", "corner2": "corner2", "gripperPOV": "gripperPOV"}
