@@ -18,7 +18,7 @@ def test_help_names_every_command(capsys):
     ("argv", "expected"),
     [
         (["labell"], "choose one of record, label"),
-        (["bench", "speed"], "choose one of anchors, cache, model, sim"),
+        (["bench", "speed"], "choose one of anchors, cache, model, rigs, sim"),
         (["record", "--output=unused", "--episodes=many"], "many"),
         (["eval", "--policy.path=nowhere", "--output=unused"], "nowhere"),
     ],
@@ -29,8 +29,15 @@ def test_a_mistake_is_one_sentence_and_status_2(argv, expected, capsys):
     assert expected in error and "Traceback" not in error
 
 
-def test_the_demo_runs_every_stage_on_one_object_set_and_never_trains_on_eval(tmp_path):
-    plan = {stage.name: stage.arguments for stage in stages(DemoConfig(output=tmp_path))}
+def test_the_demo_runs_the_shipped_policy(tmp_path):
+    (stage,) = stages(DemoConfig(output=tmp_path))
+    assert stage.command()[:2] == ["eval", "--policy.path=reference"]
+    assert stage.output not in {later.output for later in stages(DemoConfig(output=tmp_path, from_scratch=True))}
+
+
+@pytest.mark.parametrize("size", ["from_scratch", "quick"])
+def test_the_demo_runs_every_stage_on_one_object_set_and_never_trains_on_eval(tmp_path, size):
+    plan = {stage.name: stage.arguments for stage in stages(DemoConfig(output=tmp_path, **{size: True}))}
     assert list(plan) == ["record", "label", "cache", "train", "eval"]
     objects = [argument for argument in plan["record"] if argument.startswith(("--categories", "--colours"))]
     assert set(objects) <= set(plan["eval"]) and len(objects) == 2
