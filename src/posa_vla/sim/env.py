@@ -10,35 +10,21 @@ import numpy as np
 from posa_vla.contract import CAMERAS
 from posa_vla.errors import PosaError
 from posa_vla.sim.conditions import EXTRA_DISTRACTORS, check_condition, check_names, episode_seed, split_pairs
-from posa_vla.sim.episode import Episode, Options, sample_episode
-from posa_vla.sim.kinematics import (
-    ArmKinematics,
-    axis_angle_from_quaternion,
-    multiply,
-    quaternion_from_axis_angle,
-)
+from posa_vla.sim.episode import Episode, Options
+from posa_vla.sim.families import get_family
+from posa_vla.sim.fixtures import Fixtures
+from posa_vla.sim.kinematics import axis_angle_from_quaternion
 from posa_vla.sim.objects import CATEGORIES, COLOURS, VISIBLE
 from posa_vla.sim.renderer import SceneRenderer
-from posa_vla.sim.scene import (
-    ARM_JOINTS,
-    FINGER_JOINTS,
-    GRIP_SITE,
-    NEUTRAL,
-    TABLE_CENTRE,
-    TABLE_HALF,
-    TIMESTEP,
-    build_scene,
-    scene_ids,
-)
+from posa_vla.sim.robot import FINGER_OPEN, Robot
+from posa_vla.sim.scene import NEUTRAL, TABLE_CENTRE, TABLE_HALF, TIMESTEP, build_scene, scene_ids
 from posa_vla.sim.slots import Slots
 
 FPS = 20
 SUBSTEPS = round(1 / FPS / TIMESTEP)
-POSITION_SCALE, ROTATION_SCALE = 0.05, 0.5  # m and rad at action ±1 (LIBERO)
-FINGER_OPEN = 0.04  # m, each finger
 LIFT_HEIGHT = 0.10  # m above where it stood
 HOLD_STEPS = 10  # 0.5 s
-REACH_LOW, REACH_HIGH = np.array([0.20, -0.40, 0.008]), np.array([0.80, 0.40, 0.60])  # m, goals are kept inside
+LEFT_OPENING, LEFT_DISTANCE = 0.06, 0.07  # m: the hand is open this far, and this far away, once it left a thing
 SETTLE_STEPS = 25
 
 
@@ -59,11 +45,13 @@ class GroundTruth:
 
     Args:
         target: name of the object the sentence names, "{colour} {category}".
-        task_id: the goal, colour index × number of categories + category index.
+        task_id: the goal (see `Family.task_id`), whatever its wording.
         ee_pose: (7,) world_from_ee: position (m), quaternion (w, x, y, z); the EE is the grip site.
         cameras: name to (K (3, 3), OpenCV, pixel centres at integers; cam_from_world (4, 4), OpenCV axes).
         lifted: name of the object that is lifted by 10 cm now, whichever it is.
         held_out_phrasing: the sentence's phrasing never occurs in training.
+        stages: which of the family's stages have been reached so far.
+        focus: (3,) m, where the hand acts next; None when nothing is left to do.
     """
 
     target: str
@@ -73,6 +61,8 @@ class GroundTruth:
     cameras: dict[str, tuple[np.ndarray, np.ndarray]]
     lifted: str | None
     held_out_phrasing: bool
+    stages: dict[str, bool]
+    focus: np.ndarray | None
 
     @property
     def target_state(self) -> ObjectState:
@@ -80,7 +70,7 @@ class GroundTruth:
 
 
 class TabletopEnv(gym.Env):
-    """A Panda, a table, and one object to pick among several.
+    """A Panda, a table, and one object among several that a sentence names.
 
     Observation: ``{"pixels": {"head", "wrist"}: uint8 (S, S, 3), "agent_pos": float32 (8,)}``, the state being
     EE position (m), EE axis-angle (rad) and two finger positions (m), world frame. Action, float32 (7,) in
@@ -93,7 +83,8 @@ class TabletopEnv(gym.Env):
         image_size: side of both square pictures, pixels.
         categories, colours: restrict the objects; None allows all.
         num_distractors: other objects on the table (2 to 4 more in the condition `distractors`).
-        episode_length: steps until truncation.
+        episode_length: steps until truncation; None for the family's own.
+        family: what there is to do, one of `families.FAMILIES`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012 (gymnasium's own name)
@@ -108,8 +99,9 @@ class TabletopEnv(gym.Env):
         categories: tuple[str, ...] | None = None,
         colours: tuple[str, ...] | None = None,
         num_distractors: int = 4,
-        episode_length: int = 150,
+        episode_length: int | None = None,
         render_mode: str = "rgb_array",
+        family: str = "pick",
     ):
         episode_seed(split, 0)  # raises on an unknown split
         kinds = check_names("category", categories, CATEGORIES)
@@ -117,19 +109,15 @@ class TabletopEnv(gym.Env):
         if not 16 <= image_size <= 2048:
             raise PosaError(f"image_size must lie in 16 … 2048 pixels, found {image_size}")
         self.options = Options(check_condition(condition), split, pairs, num_distractors)
-        self.image_size, self._max_episode_steps, self.render_mode = image_size, episode_length, render_mode
-        self.model = build_scene(1 + num_distractors + EXTRA_DISTRACTORS[1])
+        self.family = get_family(family)
+        self.image_size, self.render_mode = image_size, render_mode
+        self._max_episode_steps = episode_length or self.family.episode_length
+        self.model = build_scene(1 + num_distractors + EXTRA_DISTRACTORS[1], self.family.fixtures)
         self.data = mujoco.MjData(self.model)
-        self.slots = Slots(self.model)
+        self.slots, self.fixtures = Slots(self.model), Fixtures(self.model)
+        self.robot = Robot(self.model, self.data)
         self.renderer = SceneRenderer(self.model, image_size)
         self._ids = scene_ids(self.model)
-        self._kinematics = ArmKinematics()
-        self._site = self.model.site(GRIP_SITE).id
-        self._arm = np.array([self.model.joint(name).qposadr[0] for name in ARM_JOINTS])
-        self._fingers = np.array([self.model.joint(name).qposadr[0] for name in FINGER_JOINTS])
-        actuators = {int(self.model.actuator(i).trnid[0]): i for i in range(self.model.nu)}
-        self._arm_ctrl = [actuators[self.model.joint(name).id] for name in ARM_JOINTS]
-        self._finger_ctrl = [actuators[self.model.joint(name).id] for name in FINGER_JOINTS]
         self.episode: Episode | None = None
         self.task_description = ""
         self.observation_space, self.action_space = _spaces(image_size)
@@ -139,19 +127,20 @@ class TabletopEnv(gym.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed)
         seed = int(self.np_random.integers(2**31)) if seed is None else seed
-        self.episode = sample_episode(self.options, seed)
+        self.episode = self.family.sample(self.options, seed)
         self.task_description = self.episode.instruction
         self._apply_look()
         mujoco.mj_resetData(self.model, self.data)
         self.slots.fill(self.data, list(self.episode.objects))
-        joints = np.array(NEUTRAL) + self.episode.home_noise
-        self.data.qpos[self._arm] = self.data.ctrl[self._arm_ctrl] = joints
-        self.data.qpos[self._fingers] = self.data.ctrl[self._finger_ctrl] = (FINGER_OPEN, -FINGER_OPEN)
+        self.fixtures.place(self.data, dict(self.episode.layout.fixtures))
+        finger = FINGER_OPEN if self.family.gripper_open else 0.0
+        self.robot.place(np.array(NEUTRAL) + self.episode.home_noise, finger)
         mujoco.mj_step(self.model, self.data, SETTLE_STEPS)
         self._refresh()
         self._start_heights = self._heights()
         self._held = self._steps = 0
-        return self._observation(), {"is_success": False, "lifted": "", "seed": seed}
+        self.stages = dict.fromkeys(self.family.stages, False)
+        return self._observation(), {"is_success": False, "lifted": "", "stages": dict(self.stages), "seed": seed}
 
     def step(self, action: np.ndarray):
         if self.episode is None:
@@ -159,14 +148,15 @@ class TabletopEnv(gym.Env):
         action = np.asarray(action, dtype=np.float64)
         if action.shape != (7,) or not np.isfinite(action).all():
             raise PosaError(f"an action is 7 finite numbers in [-1, 1], found shape {action.shape}: {action}")
-        self._command(np.clip(action, -1, 1))
+        self.robot.command(np.clip(action, -1, 1))
         mujoco.mj_step(self.model, self.data, SUBSTEPS)
         self._refresh()
-        lifted = self._lifted()
-        self._held = self._held + 1 if lifted == self.episode.target else 0
+        reached = self.family.reached(self)
+        self.stages = {stage: self.stages[stage] or reached[stage] for stage in self.family.stages}
+        self._held = self._held + 1 if reached[self.family.stages[-1]] else 0
         self._steps += 1
-        success = self._held >= HOLD_STEPS
-        info = {"is_success": success, "lifted": lifted or ""}
+        success = self._held >= HOLD_STEPS and all(self.stages.values())
+        info = {"is_success": success, "lifted": self.lifted() or "", "stages": dict(self.stages)}
         truncated = not success and self._steps >= self._max_episode_steps
         return self._observation(), float(success), success, truncated, info
 
@@ -183,25 +173,25 @@ class TabletopEnv(gym.Env):
         if self.episode is None:
             raise PosaError("call reset() before ground_truth()")
         objects = []
-        for placed, start in zip(self.episode.objects, self.slots.qpos, strict=False):
-            pose = self.data.qpos[start : start + 7]
+        for slot, placed in enumerate(self.episode.objects):
             name = f"{placed.colour} {placed.category}"
-            objects.append(ObjectState(name, placed.category, placed.colour, pose[:3].copy(), pose[3:].copy()))
+            objects.append(ObjectState(name, placed.category, placed.colour, *self.object_pose(slot)))
+        focus = self.family.focus(self)
         return GroundTruth(
             target=self.episode.target,
             task_id=self.episode.task_id,
             objects=tuple(objects),
             ee_pose=np.concatenate(self.ee_pose()),
             cameras={name: self.camera_matrices(name) for name in CAMERAS},
-            lifted=self._lifted(),
+            lifted=self.lifted(),
             held_out_phrasing=self.episode.held_out_phrasing,
+            stages=dict(self.stages),
+            focus=None if focus is None else focus.position,
         )
 
     def ee_pose(self) -> tuple[np.ndarray, np.ndarray]:
         """world_from_ee of the grip site: position (3,) m and quaternion (w, x, y, z) with w >= 0."""
-        quaternion = np.zeros(4)
-        mujoco.mju_mat2Quat(quaternion, self.data.site_xmat[self._site])
-        return self.data.site_xpos[self._site].copy(), quaternion if quaternion[0] >= 0 else -quaternion
+        return self.robot.pose()
 
     def camera_matrices(self, camera: str) -> tuple[np.ndarray, np.ndarray]:
         """(K (3, 3), cam_from_world (4, 4)): OpenCV axes, pixel centres at integers, the current state."""
@@ -217,7 +207,66 @@ class TabletopEnv(gym.Env):
 
     def target_visibility(self) -> dict[str, float]:
         """Share of the target's silhouette in the picture that nothing covers; 0 where it is out of frame."""
-        geoms = [g for g in self.slots.geoms(0) if self.model.geom_group[g] == VISIBLE]
+        return self._visibility(self.object_geoms(0))
+
+    def focus_visibility(self) -> dict[str, float]:
+        """The same of what the hand acts on next (`Family.focus`); -1 when nothing is left to do."""
+        focus = self.family.focus(self)
+        return dict.fromkeys(CAMERAS, -1.0) if focus is None else self._visibility(focus.geoms)
+
+    @staticmethod
+    def over_table(position: np.ndarray) -> bool:
+        """Whether a point (3,) m lies within the table's outline; objects may fall off its edge."""
+        return bool((np.abs(np.subtract(position[:2], TABLE_CENTRE)) < TABLE_HALF).all())
+
+    # --- the true state, for families and experts ---
+
+    @property
+    def target(self) -> str:
+        """Name of the object that the sentence names, "{colour} {category}"."""
+        assert self.episode is not None
+        return self.episode.target
+
+    def slot_of(self, name: str) -> int:
+        """The slot of the object of that name."""
+        assert self.episode is not None
+        return next(i for i, o in enumerate(self.episode.objects) if f"{o.colour} {o.category}" == name)
+
+    def object_pose(self, slot: int) -> tuple[np.ndarray, np.ndarray]:
+        """world_from_object: position (3,) m and quaternion (w, x, y, z); slot 0 holds the target."""
+        start = self.slots.qpos[slot]
+        pose = self.data.qpos[start : start + 7].copy()
+        return pose[:3], pose[3:]
+
+    def fixture_pose(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """world_from_fixture: position (3,) m and quaternion (w, x, y, z)."""
+        return self.fixtures.pose(self.data, name)
+
+    def object_geoms(self, slot: int) -> list[int]:
+        """Ids of the geoms that are drawn of an object."""
+        return [geom for geom in self.slots.geoms(slot) if self.model.geom_group[geom] == VISIBLE]
+
+    def rise(self, slot: int) -> float:
+        """Metres by which an object is higher than it was after reset."""
+        return float(self.data.qpos[self.slots.qpos[slot] + 2] - self._start_heights[slot])
+
+    def lifted(self) -> str | None:
+        """Name of the object that is lifted by `LIFT_HEIGHT` now, whichever it is."""
+        assert self.episode is not None
+        rise = (self._heights() - self._start_heights)[: len(self.episode.objects)]
+        if rise.max() < LIFT_HEIGHT:
+            return None
+        placed = self.episode.objects[int(rise.argmax())]
+        return f"{placed.colour} {placed.category}"
+
+    def left(self, slot: int) -> bool:
+        """Whether the hand is open and away from an object."""
+        distance = np.linalg.norm(self.ee_pose()[0] - self.object_pose(slot)[0])
+        return bool(self.robot.opening > LEFT_OPENING and distance > LEFT_DISTANCE)
+
+    # --- inside ---
+
+    def _visibility(self, geoms: list[int]) -> dict[str, float]:
         alone = 5  # a geom group that nothing else uses
         shares = {}
         for camera in CAMERAS:
@@ -228,22 +277,6 @@ class TabletopEnv(gym.Env):
             shares[camera] = float(min(seen / whole, 1.0)) if whole else 0.0
         return shares
 
-    @staticmethod
-    def over_table(position: np.ndarray) -> bool:
-        """Whether a point (3,) m lies within the table's outline; objects may fall off its edge."""
-        return bool((np.abs(np.subtract(position[:2], TABLE_CENTRE)) < TABLE_HALF).all())
-
-    # --- inside ---
-
-    def _command(self, action: np.ndarray) -> None:
-        position, quaternion = self.ee_pose()
-        goal = np.clip(position + POSITION_SCALE * action[:3], REACH_LOW, REACH_HIGH)
-        turned = multiply(quaternion_from_axis_angle(ROTATION_SCALE * action[3:6]), quaternion)
-        joints = self._kinematics.solve(self.data.qpos[self._arm], goal, turned)
-        self.data.ctrl[self._arm_ctrl] = joints
-        opening = FINGER_OPEN * (1 - action[6]) / 2
-        self.data.ctrl[self._finger_ctrl] = (opening, -opening)
-
     def _refresh(self) -> None:
         """mj_step leaves poses of the state before its last substep: bring them up to the present."""
         mujoco.mj_kinematics(self.model, self.data)
@@ -252,20 +285,12 @@ class TabletopEnv(gym.Env):
 
     def _observation(self) -> dict[str, Any]:
         position, quaternion = self.ee_pose()
-        state = np.concatenate([position, axis_angle_from_quaternion(quaternion), self.data.qpos[self._fingers]])
+        state = np.concatenate([position, axis_angle_from_quaternion(quaternion), self.robot.fingers])
         pixels = {camera: self.renderer.render(self.data, camera) for camera in CAMERAS}
         return {"pixels": pixels, "agent_pos": state.astype(np.float32)}
 
     def _heights(self) -> np.ndarray:
         return self.data.qpos[np.array(self.slots.qpos) + 2]
-
-    def _lifted(self) -> str | None:
-        assert self.episode is not None
-        rise = (self._heights() - self._start_heights)[: len(self.episode.objects)]
-        if rise.max() < LIFT_HEIGHT:
-            return None
-        placed = self.episode.objects[int(rise.argmax())]
-        return f"{placed.colour} {placed.category}"
 
     def _apply_look(self) -> None:
         assert self.episode is not None

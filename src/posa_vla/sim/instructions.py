@@ -1,28 +1,43 @@
-"""Sentences: several phrasings of "pick up the {colour} {category}", some kept for evaluation."""
+"""Sentences: several phrasings of each goal, some kept for evaluation."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
-TRAINING_PHRASINGS = (
-    "pick up the {colour} {category}",
-    "pick the {colour} {category} up",
-    "grab the {colour} {category}",
-    "lift the {colour} {category}",
-    "take the {colour} {category}",
-    "please pick up the {colour} {category}",
+
+@dataclass(frozen=True)
+class Phrasings:
+    """Templates of one goal's sentence.
+
+    Args:
+        training: drawn in every split.
+        held_out: drawn beside them when the split is `eval`, never otherwise.
+    """
+
+    training: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+    def of(self, split: str) -> tuple[str, ...]:
+        return self.training + self.held_out if split == "eval" else self.training
+
+    def draw(self, split: str, rng: np.random.Generator, **words: str) -> tuple[str, bool]:
+        """(sentence, whether its phrasing is held out from training)."""
+        phrasing = self.of(split)[rng.integers(len(self.of(split)))]
+        return phrasing.format(**words), phrasing in self.held_out
+
+
+PICKING = Phrasings(
+    training=(
+        "pick up the {thing}",
+        "pick the {thing} up",
+        "grab the {thing}",
+        "lift the {thing}",
+        "take the {thing}",
+        "please pick up the {thing}",
+    ),
+    held_out=(
+        "please grab the {thing}",
+        "lift up the {thing}",
+        "the {thing}, pick it up",
+    ),
 )
-HELD_OUT_PHRASINGS = (
-    "please grab the {colour} {category}",
-    "lift up the {colour} {category}",
-    "the {colour} {category}, pick it up",
-)
-"""Drawn beside the training phrasings when the split is `eval`, never otherwise."""
-
-
-def phrasings(split: str) -> tuple[str, ...]:
-    return TRAINING_PHRASINGS + HELD_OUT_PHRASINGS if split == "eval" else TRAINING_PHRASINGS
-
-
-def instruction(colour: str, category: str, split: str, rng: np.random.Generator) -> tuple[str, bool]:
-    """(sentence, whether its phrasing is held out from training)."""
-    phrasing = phrasings(split)[rng.integers(len(phrasings(split)))]
-    return phrasing.format(colour=colour, category=category), phrasing in HELD_OUT_PHRASINGS

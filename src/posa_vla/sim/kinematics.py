@@ -46,6 +46,18 @@ def rotation_between(from_quaternion: np.ndarray, to_quaternion: np.ndarray) -> 
     return axis_angle_from_quaternion(multiply(to_quaternion, inverse))
 
 
+def tilt(quaternion: np.ndarray) -> float:
+    """Angle (rad) between a body's z axis and the vertical."""
+    _, x, y, _ = quaternion
+    return float(np.arccos(np.clip(1 - 2 * (x * x + y * y), -1, 1)))
+
+
+def yaw_of(quaternion: np.ndarray) -> float:
+    """Rotation (rad) about the vertical."""
+    w, x, y, z = quaternion
+    return float(np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))
+
+
 class ArmKinematics:
     """Joint positions (7,) for a goal pose of the grip site, near given joint positions.
 

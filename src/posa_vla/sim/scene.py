@@ -7,6 +7,7 @@ motors become position servos, and the options that `base.xml` sets for every ro
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -204,8 +205,11 @@ def _bleach(model: mujoco.MjModel) -> None:
         model.tex_data[start:stop] = light.astype(np.uint8).repeat(channels)
 
 
+FixtureBuilder = Callable[[mujoco.MjSpec], None]
+
+
 @lru_cache
-def _compiled(slots: int) -> mujoco.MjModel:
+def _compiled(slots: int, fixtures: tuple[FixtureBuilder, ...]) -> mujoco.MjModel:
     spec = mujoco.MjSpec()
     spec.modelname = "posa_tabletop"
     _options(spec)
@@ -213,14 +217,19 @@ def _compiled(slots: int) -> mujoco.MjModel:
     _add_room(spec)
     _add_cameras(spec)
     add_slots(spec, slots)
+    for add_fixture in fixtures:
+        add_fixture(spec)
     model = spec.compile()
     _bleach(model)
     return model
 
 
-def build_scene(slots: int) -> mujoco.MjModel:
-    """A model of its own (episodes change it) with `slots` empty object slots; compiled once per process."""
-    return copy.copy(_compiled(slots))
+def build_scene(slots: int, fixtures: tuple[FixtureBuilder, ...] = ()) -> mujoco.MjModel:
+    """A model of its own (episodes change it) with `slots` empty object slots; compiled once per process.
+
+    `fixtures` add what a task family needs besides.
+    """
+    return copy.copy(_compiled(slots, fixtures))
 
 
 @lru_cache
