@@ -129,7 +129,7 @@ def fit(start: Pinhole, landmarks: np.ndarray, sightings: Sightings, focal_known
     freedom = max(jacobian.shape[0] - jacobian.shape[1], 1)
     scale = float(np.sqrt(((errors / expected[:, None])[trusted] ** 2).sum() / freedom))
     size = POSE_SIZE + (not focal_known)
-    covariance = scale**2 * _inverse_normal(jacobian)[:size, :size]
+    covariance = scale**2 * inverse_normal(jacobian)[:size, :size]
     return Estimate(camera, landmarks, errors, trusted, expected, scale, covariance)
 
 
@@ -190,7 +190,7 @@ def adjust(
     return camera, landmarks, solution.jac
 
 
-def _inverse_normal(jacobian: np.ndarray) -> np.ndarray:
+def inverse_normal(jacobian: np.ndarray) -> np.ndarray:
     """(JᵀJ)⁻¹, with an enormous variance along directions that the marks leave open."""
     scale = np.maximum(np.linalg.norm(jacobian, axis=0), 1e-12)
     _, values, rows = np.linalg.svd(jacobian / scale, full_matrices=False)

@@ -10,7 +10,7 @@ from posa_vla.calibration.adjustment import Estimate, Sightings, fit
 from posa_vla.calibration.fixed import fit_fixed
 from posa_vla.calibration.hand import fit_hand
 from posa_vla.calibration.marks import Marks
-from posa_vla.calibration.poses import EpisodePoses
+from posa_vla.calibration.poses import EpisodePoses, rotation_spread
 from posa_vla.errors import PosaError
 
 FEWEST_MARKS = 10
@@ -215,13 +215,6 @@ def sightings_of(world_from_ee: np.ndarray, pixels: np.ndarray, landmark: np.nda
         points = marked_points(world_from_ee, setup)
         return Sightings(pixels, np.broadcast_to(np.eye(4), world_from_ee.shape), np.arange(len(pixels)), points)
     return Sightings(pixels, np.linalg.inv(world_from_ee), landmark, None, setup.height)
-
-
-def rotation_spread(rotations: np.ndarray) -> np.ndarray:
-    """(N, 3, 3) -> (3,) degrees: root mean square turning about the three principal axes, largest first."""
-    turns = Rotation.from_matrix(rotations)
-    vectors = (turns.mean().inv() * turns).as_rotvec(degrees=True)
-    return np.linalg.svd(vectors, compute_uv=False) / np.sqrt(len(vectors))
 
 
 def _misfit(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from posa_vla.contract import image_key
 from posa_vla.data.label_inputs import EpisodeRows, hand_poses, image_sides, split_episodes
@@ -57,3 +58,10 @@ def image_size(root: Path, camera: str) -> tuple[int, int]:
         raise PosaError(f"{root} has no camera {camera!r}: its cameras are {', '.join(names) or 'none'}")
     height, width = image_sides(features[image_key(camera)])
     return width, height
+
+
+def rotation_spread(rotations: np.ndarray) -> np.ndarray:
+    """(N, 3, 3) -> (3,) degrees: root mean square turning about the three principal axes, largest first."""
+    turns = Rotation.from_matrix(rotations)
+    vectors = (turns.mean().inv() * turns).as_rotvec(degrees=True)
+    return np.linalg.svd(vectors, compute_uv=False) / np.sqrt(len(vectors))

@@ -1,0 +1,95 @@
+"""Pictures of a board and the hand's pose at each: found, read, paired."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from posa_vla.anchors.pose import RotationFormat, world_from_ee
+from posa_vla.data.label_inputs import FARTHEST_POSITION, UNIT_TOLERANCE
+from posa_vla.errors import PosaError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+POSITION = ("x", "y", "z")
+ROTATIONS: dict[tuple[str, ...], RotationFormat] = {
+    ("qw", "qx", "qy", "qz"): "quaternion_wxyz",
+    ("rx", "ry", "rz"): "axis_angle",
+}
+"""Columns of the rotation; their names, not their order, say which number is which."""
+
+
+def find_pictures(pattern: str) -> list[Path]:
+    """Pictures of a folder, or of a glob pattern, by name."""
+    path = Path(pattern)
+    if path.is_dir():
+        found = [item for item in path.iterdir() if item.suffix.lower() in PICTURES]
+    else:
+        found = [item for item in path.parent.glob(path.name) if item.is_file()] if path.parent.is_dir() else []
+    if not found:
+        raise PosaError(f"--images={pattern}: expected a folder or a pattern with pictures, found none")
+    return sorted(found)
+
+
+def read_board_poses(path: Path, pictures: list[Path]) -> np.ndarray:
+    """world_from_ee (V, 4, 4) of each picture, from a CSV or parquet file.
+
+    Columns: x, y, z (m) and qw, qx, qy, qz or rx, ry, rz (rad); rows in the order of the pictures' names, or a
+    column ``image`` with the name of each.
+    """
+    table = _read(path)
+    rotation = next((names for names in ROTATIONS if set(names) <= set(table.column_names)), None)
+    if rotation is None or not set(POSITION) <= set(table.column_names):
+        raise PosaError(
+            f"{path}: expected the columns x, y, z (metres) and qw, qx, qy, qz or rx, ry, rz (radians), "
+            f"found {', '.join(table.column_names)}"
+        )
+    try:
+        columns = [np.asarray(table[name].to_numpy(), dtype=np.float64) for name in (*POSITION, *rotation)]
+    except ValueError as error:
+        raise PosaError(f"{path} holds something else than numbers in its pose columns: {error}") from error
+    poses = np.stack(columns, axis=1)
+    poses = poses[_pairing(path, table, pictures)]
+    _check_numbers(path, poses, ROTATIONS[rotation])
+    return world_from_ee(poses, ROTATIONS[rotation]).matrix
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
+    except (OSError, pa.ArrowException) as error:
+        raise PosaError(f"cannot read the poses {path}: {str(error).splitlines()[0]}") from error
+
+
+def _pairing(path: Path, table: pa.Table, pictures: list[Path]) -> np.ndarray:
+    """(V,) the table's row of each picture."""
+    if "image" not in table.column_names:
+        if table.num_rows != len(pictures):
+            raise PosaError(
+                f"{path} holds {table.num_rows} poses for {len(pictures)} pictures: give one row for each picture in "
+                "the order of their names, or add a column image with their names"
+            )
+        return np.arange(len(pictures))
+    rows = {Path(str(name)).name: row for row, name in enumerate(table["image"].to_pylist())}
+    missing = [picture.name for picture in pictures if picture.name not in rows]
+    if missing:
+        raise PosaError(
+            f"{path} has no pose for {missing[0]} ({len(missing)} of {len(pictures)} pictures in all): add the rows, "
+            "or leave the pictures out"
+        )
+    return np.array([rows[picture.name] for picture in pictures])
+
+
+def _check_numbers(path: Path, poses: np.ndarray, form: RotationFormat) -> None:
+    if not np.isfinite(poses).all():
+        raise PosaError(f"{path} holds NaN or empty cells: give a complete pose for each picture")
+    if np.abs(poses[:, :3]).max() > FARTHEST_POSITION:
+        raise PosaError(
+            f"{path} has a position of {np.abs(poses[:, :3]).max():.0f}, as if it were in millimetres: expected metres"
+        )
+    norm = np.linalg.norm(poses[:, 3:], axis=1)
+    if form == "axis_angle" and norm.max() > 2 * np.pi:
+        raise PosaError(f"{path} has a rotation of {norm.max():.0f}, over one turn: expected radians")
+    if form == "quaternion_wxyz" and np.abs(norm - 1).max() > UNIT_TOLERANCE:
+        raise PosaError(f"{path} has a quaternion of length {norm[np.abs(norm - 1).argmax()]:.2f}, expected 1")

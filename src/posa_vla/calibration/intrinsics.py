@@ -1,0 +1,79 @@
+"""Focal lengths, principal point and distortion from views of a board, by cv2.calibrateCamera."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from posa_vla.calibration.boards import View
+from posa_vla.errors import PosaError
+
+DISTORTION_SIZE = 4
+"""k1, k2, p1, p2: a fifth coefficient is not determined by the views that people take."""
+WORST_VIEW = 3.0
+"""Views whose error is so many times the median (and above a pixel) are left out."""
+FOCAL_SHARE = 0.02
+"""Largest standard deviation of the focal length, as a share of it."""
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """Args:
+    matrix: (3, 3) OpenCV's K, pixels.
+    distortion: (4,) k1, k2, p1, p2.
+    good: (V,) the views that were used.
+    """
+
+    matrix: np.ndarray
+    distortion: np.ndarray
+    good: np.ndarray
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Points (N, 3) m in camera axes -> pixels (N, 2), distorted."""
+        return distorted(points, self.matrix, self.distortion)
+
+
+def distorted(points: np.ndarray, matrix: np.ndarray, distortion: np.ndarray) -> np.ndarray:
+    zero = np.zeros(3)
+    return cv2.projectPoints(np.ascontiguousarray(points), zero, zero, matrix, distortion)[0][:, 0]
+
+
+def estimate_intrinsics(views: list[View], size: tuple[int, int]) -> Intrinsics:
+    """From all views, bad ones left out; refuses where the board was seen too frontally to tell the focal length."""
+    good = np.ones(len(views), bool)
+    flags = cv2.CALIB_FIX_K3
+    while True:
+        used = [view for view, is_good in zip(views, good, strict=True) if is_good]
+        _, matrix, distortion, turns, _, deviations, _, errors = cv2.calibrateCameraExtended(
+            [view.corners.astype(np.float32) for view in used],
+            [view.pixels.astype(np.float32) for view in used],
+            size, None, None, flags=flags,  # type: ignore[arg-type]
+        )  # fmt: skip
+        bad = errors.ravel() > max(WORST_VIEW * float(np.median(errors)), 1.0)
+        if not bad.any() or good.sum() - bad.sum() < 5:
+            break
+        good[np.flatnonzero(good)[bad]] = False
+    share = float((deviations[:2, 0] / np.diag(matrix)[:2]).max())
+    if not share < FOCAL_SHARE:
+        tilts = [np.degrees(np.arccos(min(abs(cv2.Rodrigues(turn)[0][2, 2]), 1))) for turn in turns]
+        raise PosaError(
+            f"the views leave the focal length uncertain by {share:.0%}: the board was tilted against the picture by "
+            f"at most {max(tilts):.0f} degrees; add views tilted by 20 to 50 degrees both ways, near and far"
+        )
+    return Intrinsics(matrix, distortion.ravel()[:DISTORTION_SIZE], good)
+
+
+def distortion_reach(matrix: np.ndarray, distortion: np.ndarray, size: tuple[int, int]) -> float:
+    """Pixels: the farthest that the lens moves a point inside the picture against a pinhole."""
+    across, down = np.meshgrid(np.linspace(0, size[0] - 1, 33), np.linspace(0, size[1] - 1, 33))
+    grid = np.stack([across.ravel(), down.ravel()], axis=1)
+    ideal = cv2.undistortPoints(grid[:, None], matrix, distortion, P=matrix)[:, 0]
+    return float(np.linalg.norm(ideal - grid, axis=1).max())
+
+
+def board_pose(view: View, intrinsics: Intrinsics) -> np.ndarray:
+    """cam_from_board (4, 4) of one view."""
+    _, turn, shift = cv2.solvePnP(view.corners, view.pixels, intrinsics.matrix, intrinsics.distortion)
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(turn)[0], shift.ravel()
+    return pose
