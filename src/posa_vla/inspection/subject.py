@@ -1,0 +1,164 @@
+"""The dataset under inspection: poses, gripper, events and anchors, taken as they are instead of refused."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from posa_vla.anchors.label import EpisodeLabels, label_episode
+from posa_vla.anchors.pose import Transform, world_from_ee
+from posa_vla.contract import ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION
+from posa_vla.data.label_inputs import (
+    EpisodeRows,
+    check_features,
+    finger_width,
+    gripper_signal,
+    hand_poses,
+    split_episodes,
+)
+from posa_vla.data.rewriting import read_columns, read_info
+from posa_vla.errors import PosaError
+from posa_vla.rigs import PoseSource, Rig, load_rig, parse_rig
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A dataset with the rig that explains it; N frames, C cameras in the rig's order.
+
+    Args:
+        root: the dataset's folder.
+        info: meta/info.json.
+        rig: cameras, pose and gripper source.
+        placed: the rig as it stands in each episode; the same one everywhere where the rig has no scenes.
+        columns: those that the rig needs, (N, numbers per frame).
+        episodes: the rows of each episode.
+        hand: world_from_ee (N, 4, 4), as recorded; the rig's tool is not in it.
+        signal: (N,), gripper scaled to 0 open … 1 closed.
+        width: (N,), measured finger width (m), or None.
+        labels: what `posa-vla label` makes of each episode with this rig.
+        anchors: (N, C, 2, 4), the dataset's own where it has them, else those of ``labels``.
+        stored: whether they are the dataset's own.
+        tasks: the sentence of each episode.
+    """
+
+    root: Path
+    info: Mapping[str, Any]
+    rig: Rig
+    placed: list[Rig]
+    columns: Mapping[str, np.ndarray]
+    episodes: list[EpisodeRows]
+    hand: Transform
+    signal: np.ndarray
+    width: np.ndarray | None
+    labels: list[EpisodeLabels]
+    anchors: np.ndarray
+    stored: bool
+    tasks: list[str]
+
+    @property
+    def fps(self) -> float:
+        return float(self.info["fps"])
+
+    @property
+    def steps_to_interaction(self) -> np.ndarray:
+        """(N,), -1 for none."""
+        return np.concatenate([label.steps_to_interaction[:, 0] for label in self.labels])
+
+    def poses_of(self, rows: slice) -> Transform:
+        return Transform(self.hand.dst, self.hand.src, self.hand.matrix[rows])
+
+
+def open_subject(root: Path, rig_name: str | None = None) -> Subject:
+    """The dataset at ``root`` with a rig.
+
+    Args:
+        root: a LeRobotDataset v3.
+        rig_name: a rig; its anchors are shown whatever the dataset holds. None: the dataset's own anchors, with
+            the rig that they were made with.
+
+    Raises:
+        PosaError: no rig is known, the rig does not fit the dataset, or its columns hold NaN.
+    """
+    info = read_info(root)
+    stored = rig_name is None
+    rig = _recorded_rig(root) if rig_name is None else load_rig(rig_name)
+    features = dict(info["features"])
+    if stored and ANCHORS not in features:
+        raise PosaError(f"{root} has {ANCHORS_FILE} but no column {ANCHORS}: label it again, or give --rig")
+    label_columns = [key for key in (ANCHORS, STEPS_TO_INTERACTION) if features.pop(key, None)]
+    check_features(features, rig)
+    sources = [rig.pose.column, *(s.column for s in (rig.gripper.command, rig.gripper.width) if s)]
+    wanted = [*sources, *(label_columns if stored else ()), "episode_index", "frame_index", "task_index"]
+    columns = read_columns(root, list(dict.fromkeys(wanted)))
+    episodes = split_episodes(columns, info)
+    tasks = _sentences(root, columns, episodes)
+    hand = _poses_as_they_are(columns, rig, episodes)
+    signal = gripper_signal(columns, rig.gripper, episodes)
+    width = finger_width(columns, rig.gripper, episodes)
+    placed = [rig.for_episode([task], episode.number) for task, episode in zip(tasks, episodes, strict=True)]
+    labels = [
+        label_episode(
+            Transform(hand.dst, hand.src, hand.matrix[episode.rows]),
+            signal[episode.rows],
+            here.cameras,
+            here.gripper.thresholds,
+            None if width is None else width[episode.rows],
+            here.pose.tool,
+        )
+        for episode, here in zip(episodes, placed, strict=True)
+    ]
+    anchors = np.concatenate([label.anchors for label in labels])
+    if stored:
+        anchors = _stored_anchors(root, info, columns, rig)
+    return Subject(root, info, rig, placed, columns, episodes, hand, signal, width, labels, anchors, stored, tasks)
+
+
+def _recorded_rig(root: Path) -> Rig:
+    """The rig in the labels' provenance."""
+    path = root / ANCHORS_FILE
+    try:
+        return parse_rig(json.loads(path.read_text(encoding="utf-8"))["rig"])
+    except FileNotFoundError:
+        raise PosaError(
+            f"{root} has no labels of posa-vla label ({ANCHORS_FILE} is missing): give --rig=NAME or a .yaml file to "
+            "see the anchors that it would make"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PosaError(f"cannot read the rig in {path} ({error}): give --rig=NAME or a .yaml file") from error
+
+
+def _stored_anchors(root: Path, info: Mapping[str, Any], columns: Mapping[str, np.ndarray], rig: Rig) -> np.ndarray:
+    names = info["features"][ANCHORS].get("names")
+    if tuple(names or ()) != rig.camera_names:
+        raise PosaError(
+            f"{root}: the anchors are of the cameras {names}, the rig in {ANCHORS_FILE} has {list(rig.camera_names)}: "
+            "label the dataset again"
+        )
+    anchors = columns[ANCHORS].reshape(-1, len(rig.cameras), 2, 4)
+    if not np.isfinite(anchors).all():
+        raise PosaError(f"{root}: {ANCHORS} holds NaN or infinity: see posa-vla validate {root}")
+    return anchors
+
+
+def _poses_as_they_are(columns: Mapping[str, np.ndarray], rig: Rig, episodes: list[EpisodeRows]) -> Transform:
+    """world_from_ee (N, 4, 4) even where the unit looks wrong: that is what the checks are to explain."""
+    source = rig.pose
+    if not isinstance(source, PoseSource):
+        return hand_poses(columns, source, episodes)
+    values = columns[source.column].astype(np.float64)[:, list(source.indices)]
+    is_quaternion = source.rotation_format.startswith("quaternion")
+    turned = not is_quaternion or (np.linalg.norm(values[:, 3:], axis=1) > 1e-6).all()
+    if not (np.isfinite(values).all() and turned):
+        return hand_poses(columns, source, episodes)  # raises, and names the frame
+    return world_from_ee(values, source.rotation_format)
+
+
+def _sentences(root: Path, columns: Mapping[str, np.ndarray], episodes: list[EpisodeRows]) -> list[str]:
+    table = pq.read_table(root / "meta/tasks.parquet").to_pandas()
+    by_number = dict(zip(table["task_index"].tolist(), table.index.tolist(), strict=True))
+    first = columns["task_index"][[episode.rows.start for episode in episodes], 0]
+    return [str(by_number.get(int(number), "(no sentence)")) for number in first]
