@@ -66,7 +66,8 @@ def _sizes(config: ClipConfig, image_size: int, tokenizer: CLIPTokenizer) -> CLI
 
 def word_tokenizer(sentences: Sequence[str]) -> CLIPTokenizer:
     """CLIP's tokenizer with a vocabulary of every byte and the words of `sentences`; other words are spelled out."""
-    trained = CLIPTokenizer().train_new_from_iterator(sorted(set(sentences)), vocab_size=10_000, show_progress=False)
+    empty = CLIPTokenizer(vocab={BOS: 0, EOS: 1}, merges=[])
+    trained = empty.train_new_from_iterator(sorted(set(sentences)), vocab_size=10_000, show_progress=False)
     merges = [tuple(pair) for pair in json.loads(trained.backend_tokenizer.to_str())["model"]["merges"]]
     letters = sorted(ByteLevel.alphabet())
     # Trained vocabularies lack the letters that they did not meet; such a letter would end the sentence.

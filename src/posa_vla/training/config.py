@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import draccus
-from draccus.utils import DecodingError
+from draccus.utils import DecodingError, ParsingError
 from lerobot.configs import PreTrainedConfig
 from lerobot.utils.import_utils import register_third_party_plugins
 
@@ -114,7 +114,7 @@ MAY_CHANGE = (
 def parse(argv: list[str]) -> tuple[TrainConfig, PreTrainedConfig, Path | None]:
     """Options of the run and of the policy, and the checkpoint to continue from (None: a fresh start)."""
     own, policy_words = split_words(argv)
-    config = draccus.parse(config_class=TrainConfig, args=own)
+    config = _decode(TrainConfig, own)
     store = Checkpoints(config.folder / "checkpoints")
     checkpoint = store.newest() if config.resume else None
     if checkpoint is not None:
@@ -172,23 +172,32 @@ def _fresh_policy(config: TrainConfig, words: list[str]) -> PreTrainedConfig:
     """The policy's options over the recipe's; fills the run's own defaults from it too."""
     name, words = take_type(words)
     config_class = policy_config_class(name or POSA_VLA)
-    preset = _parse_policy(PosaVLAConfig, words).preset if config_class is PosaVLAConfig else None
+    preset = _decode(PosaVLAConfig, words).preset if config_class is PosaVLAConfig else None
     defaults = recipe(name or POSA_VLA, preset, config.peer.recipe)
     config.steps = config.steps or defaults.steps
     config.batch_size = config.batch_size or defaults.batch_size
     if config.after_interaction is None:
         config.after_interaction = defaults.after_interaction
     seed = [f"--seed={config.seed}"] if config_class is PosaVLAConfig else []
-    return _parse_policy(config_class, [*seed, "--push_to_hub=false", *defaults.policy, *words])
+    return _decode(config_class, [*seed, "--push_to_hub=false", *defaults.policy, *words])
 
 
-def _parse_policy[Config: PreTrainedConfig](config_class: type[Config], words: list[str]) -> Config:
+def _decode[Config](config_class: type[Config], words: list[str], file: str | None = None) -> Config:
+    """draccus.parse, with what an option's own check says instead of draccus' account of it."""
     try:
-        return draccus.parse(config_class=config_class, args=words)
-    except DecodingError:
-        raise  # says which option has the wrong type
-    except (ValueError, NotImplementedError) as error:
-        raise PosaError(f"these --policy options do not fit together: {' '.join(str(error).split())}") from error
+        return draccus.parse(config_class, file, args=words)
+    except ParsingError as error:
+        if isinstance(error.__cause__, PosaError):
+            raise error.__cause__ from None
+        if isinstance(error, DecodingError):
+            raise  # says which option has the wrong type
+        raise _misfit(error.__cause__ or error) from error
+    except NotImplementedError as error:  # act's way to refuse a combination
+        raise _misfit(error) from error
+
+
+def _misfit(error: BaseException) -> PosaError:
+    return PosaError(f"these options do not fit together, change one: {' '.join(str(error).split())}")
 
 
 def _resumed(checkpoint: Path, own: list[str], words: list[str]) -> tuple[TrainConfig, PreTrainedConfig]:
@@ -213,7 +222,7 @@ def _parse_over(saved: dict[str, Any], words: list[str]) -> TrainConfig:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file, draccus.config_type("json"):
         json.dump(saved, file)
         file.flush()
-        return draccus.parse(TrainConfig, file.name, args=words)
+        return _decode(TrainConfig, words, file.name)
 
 
 def _refuse_changes(saved: dict, current: dict, prefix: str, may_change: tuple[str, ...]) -> None:

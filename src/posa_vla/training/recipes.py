@@ -47,7 +47,7 @@ SMALL = {
         *("--objective=flow_matching", "--num_integration_steps=10", "--n_obs_steps=2", "--horizon=17"),
         *("--drop_n_last_frames=0", "--do_mask_loss_for_padding=true", "--image_crop_shape=[112,112]"),
         *("--vision_encoder_name=clip", "--text_encoder_name=clip", "--tokenizer_padding=longest"),
-        *("--hidden_dim=96", "--num_layers=4", "--num_heads=4", "--timestep_embed_dim=64"),
+        *("--hidden_dim=64", "--num_layers=4", "--num_heads=4", "--timestep_embed_dim=64"),
         *("--vision_encoder_lr_multiplier=1.0", "--scheduler_warmup_steps=200"),
     ),
     "act": _small(
