@@ -1,4 +1,5 @@
-# make demo        set up, record, label, train, evaluate; prints where the report is (QUICK=1: a few minutes)
+# make demo        set up, run the reference policy, print where the report is (minutes)
+#                  FROM_SCRATCH=1: record, label, train, evaluate (half an hour); QUICK=1: the same in a minute or two
 # make test        set up, lint, type-check, run the tests
 # Both make .venv with Python 3.12 and install the pinned versions of constraints.txt.
 
@@ -19,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(RUN)/posa-vla demo --output=$(OUTPUT) $(if $(QUICK),--quick=true)
+	$(RUN)/posa-vla demo --output=$(OUTPUT) $(if $(FROM_SCRATCH),--from_scratch=true) $(if $(QUICK),--quick=true)
 
 lint: setup
 	$(RUN)/ruff check src tests

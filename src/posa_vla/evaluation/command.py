@@ -14,6 +14,7 @@ import draccus
 from draccus.utils import DecodingError
 from tqdm import tqdm
 
+from posa_vla import reference
 from posa_vla.errors import PosaError
 from posa_vla.evaluation import provenance
 from posa_vla.evaluation.films import film_episodes
@@ -42,12 +43,16 @@ class PolicyArgs:
     """The policy to run.
 
     Args:
-        path: LeRobot's ``pretrained_model`` folder of any policy.
+        path: LeRobot's ``pretrained_model`` folder of any policy; ``reference`` is the one shipped with the package.
         device: torch device; an accelerator where there is one if not given.
     """
 
     path: Path
     device: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.path == Path(reference.NAME) and not self.path.exists():
+            self.path = reference.FOLDER
 
 
 @dataclass
