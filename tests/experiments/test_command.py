@@ -21,6 +21,7 @@ def test_a_bare_switch_and_a_name(project, capsys):
         (["toi"], "unknown experiment 'toi'"),
         (["toy", "--only=full,none"], "unknown variant 'none'"),
         (["toy", "--workers=0"], "--workers >= 1"),
+        (["toy", "--gpus=0.5"], "with --ray, found 0.5"),
     ],
 )
 def test_mistakes_are_one_sentence(project, argv, expected):

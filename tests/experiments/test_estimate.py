@@ -2,7 +2,7 @@
 
 import json
 
-from posa_vla.experiments import estimate
+from posa_vla.experiments import estimate, overview
 from posa_vla.experiments.cells import grid
 from posa_vla.experiments.estimate import duration, measured_rates
 
@@ -54,6 +54,15 @@ def test_a_time_limit_bounds_the_estimate(project):
     project.write(train={"max_minutes": 2, "policy.preset": "paper", "steps": 1000})
     cell = grid(project.load())[0]
     assert estimate.estimate(cell, estimate.Rates(), 1, dataset_ready=True).train == 120
+
+
+def test_a_gpu_has_its_own_guess(project, monkeypatch, capsys):
+    cell = grid(project.load())[0]
+    seconds = {gpu: estimate.estimate(cell, estimate.Rates(), 1, True, gpu).train for gpu in (False, True)}
+    assert seconds == {False: 8 * 4 * 0.006, True: 8 * 0.06}
+    monkeypatch.setattr(overview, "has_gpu", lambda: True)
+    monkeypatch.setitem(estimate.SECONDS_PER_GPU_STEP, "tiny", 900.0)
+    assert "2 h 00 min" in dry_run(project, capsys)
 
 
 def test_durations_read_well():

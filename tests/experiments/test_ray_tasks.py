@@ -59,9 +59,10 @@ class FakeRay(types.ModuleType):
 def test_every_cell_is_a_task_with_its_threads(project, monkeypatch):
     ray = FakeRay()
     monkeypatch.setitem(sys.modules, "ray", ray)
-    assert project.run(ray="auto", threads=2) == 0
+    assert project.run(ray="auto", threads=2, gpus=0.25) == 0
     assert all(project.folder(name).state() == DONE for name in ("full-tabletop-0", "blind-tabletop-1"))
     assert len(ray.options_seen) == 4 and all(given["num_cpus"] == 2 for given in ray.options_seen)
+    assert all(given["num_gpus"] == 0.25 for given in ray.options_seen)
     assert ray.calls == ["init", "shutdown"]
 
 

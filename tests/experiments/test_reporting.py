@@ -104,6 +104,20 @@ def test_success_against_demonstrations_is_drawn(project):
     project.write(datasets=datasets, seeds=[0])
     assert project.run(workers=2) == 0 and project.run(report=True) == 0
     assert (project.root / "docs" / "images" / "experiments" / "toy-data.svg").stat().st_size > 1000
+    text = tables.render(read(project))
+    rows = [line.split(" | ")[1:3] for line in text.splitlines() if line.startswith("| full |")]
+    assert rows[:2] == [["few", "2 (1)"], ["many", "20 (10)"]]  # two categories
+
+
+def test_a_variant_may_be_compared_with_another_than_the_reference(project):
+    project.write(variants=CONTENT["variants"] | {"dim": {"against": "blind"}}, seeds=[0], eval={"solved": 3})
+    assert project.run() == 0 and project.run(report=True) == 0
+    content = read(project)
+    assert content["against"] == {"full": "full", "blind": "full", "dim": "blind"}
+    text = tables.render(content)
+    assert "| against, points |" in text and row(text, "full")[4] == "–"
+    assert row(text, "blind")[4].endswith("] full") and row(text, "dim")[4].startswith("+50.0 [")
+    assert row(text, "dim")[4].endswith("] blind")
 
 
 def test_auc_counts_pairs_and_ties_half():

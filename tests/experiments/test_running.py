@@ -43,6 +43,13 @@ def test_side_by_side_gives_the_same_and_one_recording(project):
     assert "--threads=1" in project.calls_file.read_text()
 
 
+def test_frames_in_the_devices_memory_do_not_change_what_a_cell_is(project):
+    assert project.run(only="full", seeds="0", resident=True) == 0
+    assert "--resident=true" in project.calls_file.read_text()
+    assert project.folder("full-tabletop-0").state() == DONE
+    assert project.run(only="full", seeds="0") == 0 and project.calls().count("train") == 1
+
+
 def test_a_failed_cell_is_reported_and_does_not_stop_the_others(project, capsys):
     broken = {"train": {"fail": True}}
     project.write(variants={"full": {}, "broken": broken}, seeds=[0])

@@ -48,6 +48,8 @@ def test_datasets_add_to_the_common_recording(tmp_path):
         ({"question": 3}, "expected a text as question"),
         ({"variants": {"full": {"policy": "full"}}}, "add policies_from"),
         ({"variants": {}}, "at least one variant"),
+        ({"variants": {"full": {"against": "best"}}}, "'best': choose one of full"),
+        ({"train": {"resident": True}}, "--resident of posa-vla train is set by the runner"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_the_valid_names(change, expected):

@@ -36,7 +36,10 @@ class ExperimentConfig:
         workers: cells side by side on this machine.
         threads: threads of training, and processes of recording and evaluation, in each cell; 0 = all cores for
             one worker, 1 for several.
+        resident: training keeps all frames in the device's memory: for a GPU with room for as many copies of the
+            dataset's frames as there are workers.
         ray: address of a Ray cluster whose machines share `output` (auto: the running one); cells become its tasks.
+        gpus: with ray: share of a GPU for each cell (0.25: four on one); 0 hides the GPUs from it.
         report: write experiments/results/NAME.json, its tables and plots; run nothing.
         retry_failed: run failed cells again.
         rerun_stale: run cells again whose options in the file have changed since; what only concerns the
@@ -50,7 +53,9 @@ class ExperimentConfig:
     seeds: str | None = None
     workers: int = 1
     threads: int = 0
+    resident: bool = False
     ray: str | None = None
+    gpus: float = 0.0
     report: bool = False
     retry_failed: bool = True
     rerun_stale: bool = False
@@ -88,6 +93,11 @@ def run(experiment: Experiment, config: ExperimentConfig, program: tuple[str, ..
     """The whole command; `program` replaces posa-vla (for tests)."""
     if config.workers < 1 or config.threads < 0:
         raise PosaError(f"expected --workers >= 1 and --threads >= 0, found {config.workers} and {config.threads}")
+    if config.gpus < 0 or (config.gpus and config.ray is None):
+        raise PosaError(
+            f"expected --gpus, the share of a GPU that Ray gives each cell, at least 0 and with --ray, found "
+            f"{config.gpus}: without Ray all cells share what CUDA_VISIBLE_DEVICES names"
+        )
     if config.report:
         print(report(experiment, config.output))
         return 0
@@ -99,7 +109,7 @@ def run(experiment: Experiment, config: ExperimentConfig, program: tuple[str, ..
     todo, blocked = _todo(cells, config)
     session = f"{time.time():.6f}-{os.getpid()}"
     output = config.output.absolute() if config.ray else config.output
-    works = [Work(cell, output, threads, session, program) for cell in todo]
+    works = [Work(cell, output, threads, session, program, config.resident, config.gpus) for cell in todo]
     print(f"{experiment.name}: {experiment.question}\n{len(works)} of {len(cells)} cells to run", flush=True)
     with StopSignal() as stop:
         outcomes = _run(works, config, stop)

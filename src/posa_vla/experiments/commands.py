@@ -35,15 +35,15 @@ def dataset_stages(folder: CellFolder, threads: int) -> list[Stage]:
     ]
 
 
-def cell_stages(folder: CellFolder, threads: int) -> list[Stage]:
+def cell_stages(folder: CellFolder, threads: int, resident: bool = False) -> list[Stage]:
     """train → eval, or eval alone for the policies of another experiment."""
     evaluate = Stage("eval", _eval_words(folder, threads), folder.path / "eval")
     if folder.cell.policy_of is not None:
         return [evaluate]
-    return [Stage("train", _train_words(folder, threads), folder.train), evaluate]
+    return [Stage("train", _train_words(folder, threads, resident), folder.train), evaluate]
 
 
-def _train_words(folder: CellFolder, threads: int) -> tuple[str, ...]:
+def _train_words(folder: CellFolder, threads: int, resident: bool) -> tuple[str, ...]:
     root, cell = folder.dataset, folder.cell
     data = (f"--dataset.root={root / 'labelled'}", f"--cache={root / 'cache'}")
     again = ("--resume=true",) if has_checkpoint(folder.train) else ()
@@ -53,6 +53,7 @@ def _train_words(folder: CellFolder, threads: int) -> tuple[str, ...]:
         f"--output_dir={folder.train}",
         f"--seed={cell.seed}",
         f"--threads={threads}",
+        *(("--resident=true",) if resident else ()),
         *flags(cell.train),
         *again,
     )

@@ -45,6 +45,7 @@ def collect(experiment: Experiment, output: Path) -> dict[str, Any]:
         "question": experiment.question,
         "notes": experiment.notes,
         "reference": experiment.reference,
+        "against": {name: variant.against for name, variant in experiment.variants.items()},
         "tables": experiment.tables,
         "variants": list(experiment.variants),
         "datasets": {name: data.record for name, data in experiment.datasets.items()},

@@ -13,6 +13,9 @@ from posa_vla.experiments.store import RESULT, CellFolder, read_json
 SECONDS_PER_SAMPLE = {"tiny": 0.006, "sim": 1.6, "paper": 3.5}
 """Training, one CPU thread, without any measurement. tiny: `make demo`; the others: three forward passes' FLOPs of
 `posa-vla bench model` at the speed it measures. Other policies than ours: as tiny."""
+SECONDS_PER_GPU_STEP = {"tiny": 0.06, "sim": 0.15, "paper": 0.25}
+"""Training on a GPU that several cells share. A guess, measured nowhere: `tiny` waits for kernels to start, not for
+arithmetic. The first finished cell replaces it."""
 SECONDS_PER_EPISODE = 1.3
 """Evaluation with the expert's comparison, one process (`make demo`)."""
 SECONDS_PER_DEMONSTRATION = 0.5
@@ -64,8 +67,10 @@ def measured_rates(output: Path, cells: Sequence[Cell], threads: int) -> Rates:
     return Rates(tuple(steps), tuple(episodes))
 
 
-def estimate(cell: Cell, rates: Rates, threads: int, dataset_ready: bool) -> Estimate:
-    step, step_from = _rate(cell, rates.per_step, _step_constant(cell) / threads)
+def estimate(cell: Cell, rates: Rates, threads: int, dataset_ready: bool, gpu: bool = False) -> Estimate:
+    """Seconds of each stage; `gpu`: an unmeasured training step is one on a GPU."""
+    constant = _gpu_constant(cell) if gpu else _step_constant(cell) / threads
+    step, step_from = _rate(cell, rates.per_step, constant)
     episode, episode_from = _rate(cell, rates.per_episode, SECONDS_PER_EPISODE)
     train = 0.0 if cell.policy_of else step * (cell.steps or 0)
     limit = float(cell.train.get("max_minutes", 0))
@@ -94,6 +99,10 @@ def _step_constant(cell: Cell) -> float:
     return SECONDS_PER_SAMPLE.get(preset, SECONDS_PER_SAMPLE["tiny"]) * (
         int(batch) if batch.isdigit() else DEFAULT_BATCH
     )
+
+
+def _gpu_constant(cell: Cell) -> float:
+    return SECONDS_PER_GPU_STEP.get(cell.kind[1], SECONDS_PER_GPU_STEP["tiny"])
 
 
 def _workers(cell: Cell, threads: int) -> int:

@@ -106,6 +106,12 @@ class Group:
         return self.cells[0]["policy"]["numbers"] / 1e6
 
 
+def demonstrations(record: dict[str, Any]) -> tuple[int, int | None]:
+    """How many a recording has, in total and of each category; None where it names no categories."""
+    total, categories = int(record.get("episodes", 200)), record.get("categories", "all")
+    return total, None if categories == "all" else round(total / len(categories.strip("[]").split(",")))
+
+
 def groups(content: dict[str, Any]) -> list[Group]:
     """All groups that have a finished cell, in the order of variants, then datasets."""
     found = []

@@ -14,11 +14,11 @@ HEADER = ("cell", "state", "demos", "steps", "with actions", "batch", "minutes",
 def overview(experiment: Experiment, cells: Sequence[Cell], output: Path, threads: int, workers: int) -> str:
     """A table with one line per cell, and the totals."""
     finished_elsewhere = grid(experiment.source) if experiment.source else []
-    rates = measured_rates(output, [*grid(experiment), *finished_elsewhere], threads)
+    rates, gpu = measured_rates(output, [*grid(experiment), *finished_elsewhere], threads), has_gpu()
     ready = {cell.dataset_key for cell in cells if (CellFolder(cell, output).dataset / "dataset.json").exists()}
     rows, left, whole = [], 0.0, 0.0
     for cell in cells:
-        guess = estimate(cell, rates, threads, cell.dataset_key in ready)
+        guess = estimate(cell, rates, threads, cell.dataset_key in ready, gpu)
         ready.add(cell.dataset_key)  # the first cell that needs it pays for it
         state = CellFolder(cell, output).state()
         whole += guess.total
@@ -36,6 +36,13 @@ def overview(experiment: Experiment, cells: Sequence[Cell], output: Path, thread
             f"{side_by_side}, {threads} thread(s) each; all of them: {duration(whole / workers)}",
         ]
     )
+
+
+def has_gpu() -> bool:
+    """Whether a policy would be trained on a GPU here."""
+    import torch  # seconds to import: only for the dry run
+
+    return torch.cuda.is_available()
 
 
 def _row(cell: Cell, state: str, guess: Estimate) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from posa_vla.errors import PosaError
-from posa_vla.experiments.numbers import Group, Rate, conditions, groups
+from posa_vla.experiments.numbers import Group, Rate, conditions, demonstrations, groups
 
 CURVES = {
     "action_loss": "action loss",
@@ -57,7 +57,7 @@ def success_figure(plt: Any, content: dict[str, Any], found: Sequence[Group]) ->
     )
     for axis, condition in zip(axes[0], names, strict=True):
         for row, group in enumerate(found):
-            colour = "C1" if group.variant == content["reference"] else "C0"
+            colour = "C1" if group.variant in content["against"].values() else "C0"
             _interval(axis, group.success(condition), row, colour)
             rates = group.seed_rates(condition)
             axis.plot([100 * value for value in rates], [row + 0.22] * len(rates), ".", color="0.5", markersize=3)
@@ -108,7 +108,7 @@ def _lines(found: Sequence[Group], key: str) -> list[tuple[str, int, list[int], 
 
 def data_figure(plt: Any, content: dict[str, Any], found: Sequence[Group]) -> Any:
     """Success against the number of demonstrations, one line per variant; None where all have as many."""
-    counts = {name: int(record.get("episodes", 200)) for name, record in content["datasets"].items()}
+    counts = {name: demonstrations(record)[0] for name, record in content["datasets"].items()}
     if len(set(counts.values())) < 2:
         return None
     figure, axis = plt.subplots(figsize=(5, 3.4))

@@ -55,7 +55,8 @@ def run_all(
 
 
 def _submit(ray: Any, work: Work, delay: float = 0.0) -> Any:
-    return ray.remote(_task).options(num_cpus=work.threads, max_retries=0, name=work.cell.name).remote(work, delay)
+    needs = {"num_cpus": work.threads, "num_gpus": work.gpus}  # Ray hides the GPUs from a task that needs none
+    return ray.remote(_task).options(**needs, max_retries=0, name=work.cell.name).remote(work, delay)
 
 
 def _task(work: Work, delay: float) -> Outcome:

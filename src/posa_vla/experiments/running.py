@@ -33,6 +33,8 @@ class Work:
         threads: of training; also the worker processes of recording and evaluation.
         session: the same for all cells of one start of the runner: a dataset that failed is not tried again in it.
         program: how to call posa-vla.
+        resident: keep the frames in the training device's memory.
+        gpus: share of a GPU that Ray sets aside for it.
     """
 
     cell: Cell
@@ -40,6 +42,8 @@ class Work:
     threads: int
     session: str
     program: tuple[str, ...] = PROGRAM
+    resident: bool = False
+    gpus: float = 0.0
 
     @property
     def folder(self) -> CellFolder:
@@ -74,7 +78,7 @@ def run_cell(work: Work, stopped: Callable[[], bool], say: Callable[[str], None]
         folder.begin()
         try:
             prepare_dataset(work, stopped, say)
-            for stage in cell_stages(folder, work.threads):
+            for stage in cell_stages(folder, work.threads, work.resident):
                 _run_stage(work, stage, folder.path, lock, stopped, say)
             result = make_result(folder, work.threads)
         except Stopped:

@@ -18,7 +18,7 @@ TABLES = ("success", "efficiency", "anchors")
 OWNED = {
     "record": ("output", "workers"),
     "label": ("dataset.root", "dataset.repo_id", "output"),
-    "train": ("dataset.root", "cache", "output_dir", "resume", "seed", "policy.seed", "threads"),
+    "train": ("dataset.root", "cache", "output_dir", "resume", "seed", "policy.seed", "threads", "resident"),
     "eval": ("policy.path", "output", "dataset.root"),
 }
 """Options of each command that the runner sets itself."""
@@ -29,7 +29,7 @@ KEYS = {
         *("record", "label", "datasets", "train", "eval", "variants"),
     ),
     "dataset": ("record", "label"),
-    "variant": ("train", "eval", "datasets", "policy"),
+    "variant": ("train", "eval", "datasets", "policy", "against"),
 }
 TRAINING_KEYS = ("record", "label", "datasets", "train")
 
@@ -58,6 +58,7 @@ class Variant:
         train: options of ``posa-vla train``, the common ones included.
         eval: options of ``posa-vla eval``, the common ones included.
         datasets: names of the datasets it is run on.
+        against: the variant it is compared with; itself: with none.
         policy: variant of the experiment `policies_from` whose checkpoints are evaluated; None: it trains its own.
     """
 
@@ -65,6 +66,7 @@ class Variant:
     train: Options
     eval: Options
     datasets: tuple[str, ...]
+    against: str
     policy: str | None = None
 
 
@@ -77,7 +79,7 @@ class Experiment:
         path: the file.
         question: one sentence.
         notes: what machine it is meant for, what is fair about it, what it cannot tell.
-        reference: the variant that the others are compared with.
+        reference: the variant that others are compared with unless they say against which.
         seeds: of training.
         datasets: by name.
         variants: by name, in the order of the table.
@@ -135,10 +137,11 @@ def parse(content: Any, path: Path) -> Experiment:
         datasets = _datasets(content, where)
     else:
         datasets = source.datasets
-    variants = _variants(content, datasets, source, where)
     reference = str(content["reference"])
-    if reference not in variants:
-        raise unknown_name(f"reference variant in {where}:", reference, variants)
+    variants = _variants(content, datasets, source, reference, where)
+    for name in (reference, *(variant.against for variant in variants.values())):
+        if name not in variants:
+            raise unknown_name(f"reference variant in {where}:", name, variants)
     return Experiment(
         name=path.stem,
         path=path,
@@ -184,7 +187,7 @@ def _datasets(content: Mapping[str, Any], where: str) -> dict[str, Dataset]:
 
 
 def _variants(
-    content: Mapping[str, Any], datasets: Mapping[str, Dataset], source: Experiment | None, where: str
+    content: Mapping[str, Any], datasets: Mapping[str, Dataset], source: Experiment | None, reference: str, where: str
 ) -> dict[str, Variant]:
     train, evaluate = _options(content, "train", where), _options(content, "eval", where)
     variants = {}
@@ -198,6 +201,7 @@ def _variants(
             train=source.variants[policy].train if source and policy else train | _options(entry, "train", place),
             eval=evaluate | _options(entry, "eval", place),
             datasets=_chosen(entry.get("datasets", list(allowed)), allowed, "dataset", place),
+            against=str(entry.get("against", reference)),
             policy=policy,
         )
     if not variants:

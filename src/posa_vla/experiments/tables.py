@@ -7,7 +7,7 @@ from posa_vla.evaluation.intervals import newcombe
 from posa_vla.experiments.anchor_tables import anchor_tables
 from posa_vla.experiments.estimate import duration
 from posa_vla.experiments.markdown import DASH, number, percent, rate, table
-from posa_vla.experiments.numbers import Group, conditions, groups
+from posa_vla.experiments.numbers import Group, conditions, demonstrations, groups
 
 Column = tuple[str, Callable[[Group], str]]
 
@@ -36,11 +36,11 @@ def success_tables(content: dict[str, Any], found: list[Group]) -> list[str]:
     several = len(content["datasets"]) > 1
     columns: list[Column] = [
         ("variant", lambda g: g.variant),
-        *([("dataset", lambda g: g.dataset)] if several else []),
+        *([("dataset", lambda g: g.dataset), _demonstrations(content)] if several else []),
         ("episodes", lambda g: f"{g.success().trials}" + (f" (+{g.errors()} errors)" if g.errors() else "")),
         ("success [95 %]", lambda g: rate(g.success())),
         ("each seed", lambda g: ", ".join(percent(value) for value in g.seed_rates())),
-        (f"against {content['reference']}, points", lambda g: difference(g, reference(content, found, g))),
+        (_against(content), lambda g: difference(g, reference(content, found, g), named=_mixed(content))),
         ("wrong object", lambda g: percent(g.wrong_object().value, 1)),
         ("steps (expert)", lambda g: f"{number(g.median_of_successes('steps'), 0)} {_expert(g)}"),
         ("path / expert's", lambda g: number(g.path_ratio(), 2)),
@@ -52,10 +52,18 @@ def success_tables(content: dict[str, Any], found: list[Group]) -> list[str]:
     parts = [_grouped(columns, found)]
     names = conditions(content)
     if len(names) > 1:
-        first = columns[: 1 + several]
+        first = columns[: 1 + 2 * several]
         parts.append("Success per condition, seeds pooled:")
         parts.append(_grouped([*first, *(_condition_column(name) for name in names)], found))
     return parts
+
+
+def _demonstrations(content: dict[str, Any]) -> Column:
+    def show(group: Group) -> str:
+        total, each = demonstrations(content["datasets"][group.dataset])
+        return str(total) if each is None else f"{total} ({each})"
+
+    return "demonstrations (per category)", show
 
 
 def _condition_column(name: str) -> Column:
@@ -87,14 +95,24 @@ def efficiency_table(content: dict[str, Any], found: list[Group]) -> list[str]:
     return [_grouped(columns, found), legend]
 
 
+def _against(content: dict[str, Any]) -> str:
+    return "against, points" if _mixed(content) else f"against {content['reference']}, points"
+
+
+def _mixed(content: dict[str, Any]) -> bool:
+    """Whether some variant is compared with another one than the experiment's reference."""
+    return any(other not in (name, content["reference"]) for name, other in content["against"].items())
+
+
 def reference(content: dict[str, Any], found: Sequence[Group], group: Group) -> Group | None:
-    """The reference variant on the same dataset."""
-    same = [other for other in found if (other.variant, other.dataset) == (content["reference"], group.dataset)]
+    """The variant that `group` is compared with, on the same dataset."""
+    wanted = (content["against"][group.variant], group.dataset)
+    same = [other for other in found if (other.variant, other.dataset) == wanted]
     return same[0] if same else None
 
 
-def difference(group: Group, other: Group | None) -> str:
-    """Difference of the success rates in points with Newcombe's 95 % interval."""
+def difference(group: Group, other: Group | None, named: bool = False) -> str:
+    """Difference of the success rates in points with Newcombe's 95 % interval, and what it is `named` after."""
     if other is None or other.variant == group.variant:
         return DASH
     mine, theirs = group.success(), other.success()
@@ -102,7 +120,7 @@ def difference(group: Group, other: Group | None) -> str:
         return DASH
     low, high = newcombe(mine.count, mine.trials, theirs.count, theirs.trials)
     points = 100 * (mine.count / mine.trials - theirs.count / theirs.trials)
-    return f"{points:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return f"{points:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" + (f" {other.variant}" if named else "")
 
 
 def basis(content: dict[str, Any], found: Sequence[Group]) -> list[str]:

@@ -79,7 +79,7 @@ def optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> di
 
 
 def load_optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Inverse of `optimizer_tensors`; each slot gets its parameter's memory layout (channels last)."""
+    """Inverse of `optimizer_tensors`; each slot gets its parameter's device and memory layout (channels last)."""
     parameters = dict(module.named_parameters())
     optimizer.state.clear()
     for key, value in tensors.items():
@@ -92,4 +92,4 @@ def load_optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer, 
         parameter = parameters[name]
         if value.shape == parameter.shape:
             value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-        optimizer.state[parameter][slot] = value
+        optimizer.state[parameter][slot] = value.to(parameter.device)  # fused: the count of steps too
