@@ -51,7 +51,7 @@ class GroundTruth:
         lifted: name of the object that is lifted by 10 cm now, whichever it is.
         held_out_phrasing: the sentence's phrasing never occurs in training.
         stages: which of the family's stages have been reached so far.
-        focus: (3,) m, where the hand acts next; None when nothing is left to do.
+        focus: (3,) m, where the hand will be when it next closes or opens for good; None: nothing is left to do.
     """
 
     target: str
