@@ -46,6 +46,8 @@ class BoxTask(Family):
 
     name, index = "box", 1
     stages = ("opened", "picked", "placed")
+    aim = "the arm has to take the lid off a box, put it down, and put that one into the box"
+    success = "the lid lies on the table, the named object was put into the box, and the hand has let it go"
     episode_length = 400
     max_objects = 7
     fixtures = (add_box, add_lid)

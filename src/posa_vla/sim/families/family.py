@@ -59,6 +59,8 @@ class Family:
     Class attributes:
         name, index: as options name it, and the block of task ids it owns.
         stages: what has to happen, in order; the last must also last (`env.HOLD_STEPS`).
+        aim: ends the sentence "A sentence names one object among several; …".
+        success: ends the sentence "Success: … and that for half a second".
         episode_length: control steps that an episode may take unless told otherwise.
         gripper_open: whether the hand starts open.
         targets: categories that may be named; None for all.
@@ -70,6 +72,8 @@ class Family:
     name: ClassVar[str]
     index: ClassVar[int]
     stages: ClassVar[tuple[str, ...]] = ("picked",)
+    aim: ClassVar[str] = "the arm has to lift that one by 10 cm and hold it"
+    success: ClassVar[str] = "the named object is lifted by at least 10 cm"
     episode_length: ClassVar[int] = 150
     gripper_open: ClassVar[bool] = True
     targets: ClassVar[tuple[str, ...] | None] = None
@@ -103,6 +107,10 @@ class Family:
     def reached(self, env: TabletopEnv) -> dict[str, bool]:
         """Which stages hold in the environment's present state."""
         return {"picked": env.lifted() == env.target}
+
+    def mistake(self, env: TabletopEnv) -> str:
+        """What the policy did instead of what was asked, if it is one of the family's known mistakes, or ""."""
+        return ""
 
     def focus(self, env: TabletopEnv) -> Focus | None:
         """What the hand acts on next; None when nothing is left to do."""
