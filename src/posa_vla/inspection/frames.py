@@ -26,6 +26,11 @@ class FrameReader:
         self.keys = {camera.name: camera.key for camera in self.source.cameras}
         self._segments = None if self.cache else self.source.segments()
 
+    def size(self, camera: str) -> tuple[int, int]:
+        """Width and height of a camera's images, pixels."""
+        found = next(item for item in self.source.cameras if item.name == camera)
+        return found.width, found.height
+
     def read(self, camera: str, rows: np.ndarray) -> np.ndarray:
         """uint8 (n, H, W, 3) RGB of ascending rows (n,) of the dataset."""
         if camera not in self.keys:
