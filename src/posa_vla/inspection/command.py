@@ -13,7 +13,7 @@ from posa_vla.data.files import write_bytes
 from posa_vla.data.labelling import DatasetArgs
 from posa_vla.errors import PosaError
 from posa_vla.inspection.checks import Check, check_labels
-from posa_vla.inspection.frames import FrameReader
+from posa_vla.inspection.frames import FrameReader, Images
 from posa_vla.inspection.motion_checks import check_motion
 from posa_vla.inspection.pictures import spread
 from posa_vla.inspection.subject import Subject, open_subject
@@ -105,7 +105,7 @@ def main(argv: list[str]) -> int:
     return 1 if judgement.wrong else 0
 
 
-def judge(subject: Subject, reader: FrameReader, motion_episodes: int) -> Judgement:
+def judge(subject: Subject, reader: Images, motion_episodes: int) -> Judgement:
     """All checks; those of the images' motion on so many evenly spread episodes."""
     checks = check_labels(subject)
     if not motion_episodes:
@@ -119,7 +119,9 @@ def summary(checks: Sequence[Check]) -> str:
     lines = []
     for verdict, word in (("wrong", "WRONG"), ("look", "look"), ("unknown", "?")):
         for check in (one for one in checks if one.verdict == verdict):
-            lines.append(f"{word:<6} {check.name}: {check.cause or check.found}" + f" ({check.found})" * bool(check.cause))
+            lines.append(
+                f"{word:<6} {check.name}: {check.cause or check.found}" + f" ({check.found})" * bool(check.cause)
+            )
     counts = Counter(check.verdict for check in checks)
     counted = f"{counts['good']} of {len(checks)} checks are good, {counts['wrong']} say that something is wrong"
     return "\n".join([*lines, f"{counted}, {counts['look']} want a look, {counts['unknown']} could not be judged"])

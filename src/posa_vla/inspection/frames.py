@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import av
 import cv2
@@ -17,8 +18,15 @@ SEEK_BEYOND = 16
 """Frames to decode and throw away rather than to seek."""
 
 
-class FrameReader:
+class Images(Protocol):
     """Images of any rows of a dataset."""
+
+    def read(self, camera: str, rows: np.ndarray) -> np.ndarray:
+        """uint8 (n, H, W, 3) RGB of ascending rows (n,)."""
+
+
+class FrameReader:
+    """`Images` of the dataset in a folder."""
 
     def __init__(self, root: Path) -> None:
         self.source = Source(root)

@@ -11,7 +11,7 @@ from posa_vla.inspection.checks import inside
 from posa_vla.inspection.frames import FrameReader
 from posa_vla.inspection.subject import Subject
 
-TILE = 160
+TILE = 200
 """Longer side of one picture, pixels."""
 
 SHEET = 40
@@ -22,6 +22,7 @@ STRIP = 6
 
 MOST_IN_STRIP = 10
 GAP = 2
+MARKS = ((cv2.MARKER_TILTED_CROSS, TASK_COLOUR), (cv2.MARKER_CROSS, END_COLOUR))
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,16 @@ def contact_sheets(subject: Subject, reader: FrameReader) -> list[Sheet]:
     episodes = spread(len(subject.episodes), SHEET)
     starts = [(i, 0) for i in episodes]
     events = [(i, int(frames[0])) for i in episodes if len(frames := subject.labels[i].interactions.frames)]
-    moments = [("first frame", "green: where the hand will act next; red: the hand", starts)]
+    moments = [("first frame", "✕ where the hand will act next, ✚ the hand.", starts)]
     if events:
-        moments.append(("first interaction", "both marks between the fingertips", events))
+        moments.append(("first interaction", "Both marks between the fingertips.", events))
     sheets = []
     for camera in subject.rig.camera_names:
         for moment, look_for, frames in moments:
             numbers = [f"{subject.episodes[i].number}" for i, _ in frames]
             rows = np.array([subject.episodes[i].rows.start + frame for i, frame in frames])
             tiles = drawn(subject, reader, camera, rows, [f"episode {number}" for number in numbers])
-            sheets.append(Sheet(camera, moment, look_for, tiled(tiles, columns=8)))
+            sheets.append(Sheet(camera, moment, look_for, tiled(tiles, columns=6)))
     return sheets
 
 
@@ -79,7 +80,7 @@ def drawn(
     for image, row, text in zip(images, rows, texts, strict=True):
         anchors = subject.anchors[row, c]
         points = np.where(inside(anchors)[:, None], anchors[:, :2], np.nan)
-        tiles.append(captioned(draw(image, None, points, TILE), text))
+        tiles.append(captioned(marked(draw(image, None, None, TILE), points), text))
     return tiles
 
 
@@ -91,15 +92,19 @@ def captioned(tile: np.ndarray, text: str) -> np.ndarray:
     return tile
 
 
-def cross(tile: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """A copy with crosses at (2, 2) continuous coordinates, task and end; NaN and points outside draw nothing."""
+def marked(tile: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """A copy with labels (2, 2), continuous coordinates: a diagonal cross for task, an upright one for end.
+
+    Crosses leave the place between the fingertips visible, also where both coincide. NaN and points outside draw
+    nothing.
+    """
     tile = tile.copy()
     height, width = tile.shape[:2]
-    for (u, v), colour in zip(points, (TASK_COLOUR, END_COLOUR), strict=True):
+    for (u, v), (shape, colour) in zip(points, MARKS, strict=True):
         if 0 <= u <= 1 and 0 <= v <= 1:
             at = (round(u * width - 0.5), round(v * height - 0.5))
-            for thickness, ink in ((4, (10, 10, 10)), (2, colour)):
-                cv2.drawMarker(tile, at, ink, cv2.MARKER_TILTED_CROSS, 11, thickness, cv2.LINE_AA)
+            for thickness, ink in ((3, (10, 10, 10)), (1, colour)):
+                cv2.drawMarker(tile, at, ink, shape, 13, thickness, cv2.LINE_AA)
     return tile
 
 

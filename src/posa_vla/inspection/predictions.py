@@ -16,7 +16,7 @@ from posa_vla.evaluation.runner import PolicyRunner, PolicySource
 from posa_vla.inspection.charts import Line, histogram
 from posa_vla.inspection.checks import inside
 from posa_vla.inspection.frames import FrameReader
-from posa_vla.inspection.pictures import captioned, cross, spread, tiled
+from posa_vla.inspection.pictures import captioned, marked, spread, tiled
 from posa_vla.inspection.subject import Subject
 
 BATCH = 32
@@ -201,7 +201,8 @@ def worst_frames(found: Predictions, subject: Subject, reader: FrameReader, c: i
         only = np.arange(len(ANCHOR_NAMES)) == anchor  # the other anchor would hide this one
         maps = found.maps[sample, c] * only[:, None, None]
         uv = np.where(only[:, None], found.uv[sample, c], np.nan)
-        tile = cross(draw(image, maps, uv, WORST_TILE), np.where(only[:, None], label, np.nan))
+        tile = marked(draw(image, maps, uv, WORST_TILE), np.where(only[:, None], label, np.nan))
         pixels = errors[sample] * found.sizes[c].min()
-        tiles.append(captioned(tile, f"episode {subject.episodes[episode].number}, {row - starts[episode]}: {pixels:.0f} px"))
+        place = f"episode {subject.episodes[episode].number}, {row - starts[episode]}"
+        tiles.append(captioned(tile, f"{place}: {pixels:.0f} px"))
     return tiled(tiles, columns=4)

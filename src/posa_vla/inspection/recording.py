@@ -64,9 +64,8 @@ def _episode(rr: Any, stream: Any, subject: Subject, reader: FrameReader, number
         stream.log(f"{place}/world/hand", rr.Points3D([position[frame]], colors=[END_COLOUR], radii=0.01))
         for c, camera in enumerate(rig.cameras):
             entity = f"{place}/world/{camera.name}"
-            world_from_cam = camera.cam_from_world(subject.poses_of(slice(row, row + 1))).inverse().matrix.reshape(-1, 4, 4)
-            pose = rr.Transform3D(translation=world_from_cam[0, :3, 3], mat3x3=world_from_cam[0, :3, :3])
-            stream.log(entity, pose)
+            matrix = camera.cam_from_world(subject.poses_of(slice(row, row + 1))).inverse().matrix.reshape(-1, 4, 4)[0]
+            stream.log(entity, rr.Transform3D(translation=matrix[:3, 3], mat3x3=matrix[:3, :3]))
             _picture(rr, stream, entity, images[camera.name][frame], subject.anchors[row, c])
     width = None if subject.width is None else subject.width[rows]
     interactions = subject.labels[number].interactions

@@ -87,9 +87,20 @@ def open_subject(root: Path, rig_name: str | None = None) -> Subject:
         raise PosaError(f"{root} has {ANCHORS_FILE} but no column {ANCHORS}: label it again, or give --rig")
     label_columns = [key for key in (ANCHORS, STEPS_TO_INTERACTION) if features.pop(key, None)]
     check_features(features, rig)
-    sources = [rig.pose.column, *(s.column for s in (rig.gripper.command, rig.gripper.width) if s)]
-    wanted = [*sources, *(label_columns if stored else ()), "episode_index", "frame_index", TASK_INDEX]
-    columns = read_columns(root, list(dict.fromkeys(wanted)))
+    wanted = [*source_columns(rig), *(label_columns if stored else ())]
+    return subject_of(root, info, rig, read_columns(root, list(dict.fromkeys(wanted))), stored)
+
+
+def source_columns(rig: Rig) -> list[str]:
+    """The columns that a subject with this rig is made of."""
+    sources = (rig.gripper.command, rig.gripper.width)
+    return [rig.pose.column, *(s.column for s in sources if s), "episode_index", "frame_index", TASK_INDEX]
+
+
+def subject_of(
+    root: Path, info: Mapping[str, Any], rig: Rig, columns: Mapping[str, np.ndarray], stored: bool
+) -> Subject:
+    """`open_subject` of columns that are read already."""
     episodes = split_episodes(columns, info)
     hand = _poses_as_they_are(columns, rig, episodes)
     signal = unchecked_gripper_signal(columns, rig.gripper, episodes)

@@ -19,7 +19,7 @@ import numpy as np
 from posa_vla.anchors.camera import Camera
 from posa_vla.anchors.interaction import next_event
 from posa_vla.anchors.pose import Transform, homogeneous, world_from_ee
-from posa_vla.inspection.frames import FrameReader
+from posa_vla.inspection.frames import Images
 from posa_vla.inspection.subject import Subject
 from posa_vla.rigs import PoseSource
 
@@ -89,7 +89,7 @@ def cosine(sums: np.ndarray) -> np.ndarray:
     return sums[..., 0] / np.sqrt(np.maximum(sums[..., 1] * sums[..., 2], 1e-12))
 
 
-def agreements(subject: Subject, reader: FrameReader, episodes: np.ndarray) -> dict[str, list[Agreement]]:
+def agreements(subject: Subject, reader: Images, episodes: np.ndarray) -> dict[str, list[Agreement]]:
     """By camera: `STATED` first, then every guess that could be tried, on some episodes (positions)."""
     found = {}
     for camera in subject.rig.camera_names:
@@ -102,9 +102,7 @@ def agreements(subject: Subject, reader: FrameReader, episodes: np.ndarray) -> d
     return found
 
 
-def _episode_sums(
-    subject: Subject, reader: FrameReader, name: str, episode: int
-) -> Iterator[tuple[Guess, np.ndarray]]:
+def _episode_sums(subject: Subject, reader: Images, name: str, episode: int) -> Iterator[tuple[Guess, np.ndarray]]:
     rows = subject.episodes[episode].rows
     events = subject.labels[episode].interactions.frames
     length = rows.stop - rows.start
