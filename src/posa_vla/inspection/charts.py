@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-WIDTH, LEFT, RIGHT = 720, 96, 12
+WIDTH, LEFT, RIGHT = 720, 96, 18
 """Of a chart in its own units: all of it, and the margins for the labels on either side."""
 
 TOP, GAP, AXIS = 16, 14, 22

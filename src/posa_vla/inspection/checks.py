@@ -20,10 +20,6 @@ FASTEST = 5.0
 FASTEST_TURN = 4 * np.pi
 """Radians per second: two turns."""
 
-SUDDEN = (0.01, 2.5)
-"""Metres, and times the longer of the steps before and after it: a step beyond both together stands out, as where
-frames are missing. Recorded tabletop episodes have none beyond 1.9 times."""
-
 NEVER_MOVES = 0.005
 """Metres between the outermost positions of a hand that stands still."""
 
@@ -87,7 +83,7 @@ def _pose(subject: Subject) -> Iterator[Check]:
 
 
 def _jumps(subject: Subject) -> Check:
-    """Steps of the recorded pose that no arm can make, or that stand out from those around them."""
+    """Steps of the recorded pose that no arm can make."""
     matrix = subject.hand.matrix
     inner = np.ones(len(matrix) - 1, bool)
     inner[[episode.rows.start - 1 for episode in subject.episodes[1:]]] = False
@@ -95,26 +91,19 @@ def _jumps(subject: Subject) -> Check:
     cosine = (np.einsum("nij,nij->n", matrix[1:, :3, :3], matrix[:-1, :3, :3]) - 1) / 2
     turn = np.arccos(np.clip(cosine, -1, 1)) * inner * subject.fps
     impossible = (step * subject.fps > FASTEST) | (turn > FASTEST_TURN)
-    around = np.maximum(np.append(0, step[:-1]), np.append(step[1:], 0))
-    sudden = step > SUDDEN[0] + SUDDEN[1] * around
     fastest = step.max(initial=0) * subject.fps
     found = f"at most {fastest:.2g} m/s and {np.rad2deg(turn.max(initial=0)):.0f}°/s"
     if impossible.any():
         cause = "two recordings in one episode, a pose in another unit, or dropped frames; leave these episodes out"
-        return Check("Jumps", "wrong", f"{found}; {_where(subject, impossible, 'jump')}", cause)
-    if sudden.any():
-        cause = "a step far longer than those before and after it: frames may be missing there"
-        return Check("Jumps", "look", f"{found}; {_where(subject, sudden, 'sudden step')}", cause)
+        return Check("Jumps", "wrong", f"{found}; {_where(subject, impossible)}", cause)
     return Check("Jumps", "good", found)
 
 
-def _where(subject: Subject, bad: np.ndarray, what: str) -> str:
+def _where(subject: Subject, bad: np.ndarray) -> str:
     """Number of bad steps (N - 1,) bool, and the episode and frame that the first one leads to."""
     row = int(np.argmax(bad)) + 1
     episode = next(item for item in subject.episodes if row < item.rows.stop)
-    count = int(bad.sum())
-    where = f"episode {episode.number}, frame {row - episode.rows.start}"
-    return f"1 {what}, at {where}" if count == 1 else f"{count} {what}s, the first at {where}"
+    return f"{int(bad.sum())} jumps, the first at episode {episode.number}, frame {row - episode.rows.start}"
 
 
 def _gripper(subject: Subject) -> Check:

@@ -169,7 +169,8 @@ def is_constant(found: Predictions, c: int, anchor: int) -> bool:
 def error_chart(found: Predictions, c: int) -> str:
     """How the errors of one camera are distributed, in pixels, as an SVG element."""
     errors = found.errors[:, c] * found.sizes[c].min()  # (R, 2)
-    top = max(float(np.nanquantile(errors, 0.99)) if not np.isnan(errors).all() else 1.0, 1.0)
+    top = 5 * np.ceil(np.nanquantile(errors, 0.99) / 5) if not np.isnan(errors).all() else 5.0
+    top = max(float(top), 5.0)  # round ticks
     edges = np.linspace(0, top, BINS + 1)
     curves = []
     for anchor, name in enumerate(ANCHOR_NAMES):

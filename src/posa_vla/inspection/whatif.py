@@ -111,11 +111,12 @@ def _episode_sums(subject: Subject, reader: Images, name: str, episode: int) -> 
     start = max(0, stop - LONGEST)
     if stop - start <= stride:
         return
-    flow = _flow(reader.read(name, np.arange(rows.start + start, rows.start + stop)), stride)
+    images_stop = min(stop + max(SHIFTS), length)  # where a late image shows what led to the interaction
+    flow = _flow(reader.read(name, np.arange(rows.start + start, rows.start + images_stop)), stride)
     rig = subject.placed[episode]
     for assumption in assumptions(subject, rig.camera(name), rows):
         track, usable = track_of(assumption, events, rig.pose.tool)
-        yield assumption.guess, _sums(flow, track, usable, start + assumption.guess.shift, stride)
+        yield assumption.guess, _sums(flow, track[:stop], usable[:stop], start + assumption.guess.shift, stride)
 
 
 def _flow(images: np.ndarray, stride: int) -> np.ndarray:
