@@ -163,16 +163,12 @@ def _poses_from_joints(
 
 
 def gripper_signal(columns: Mapping[str, np.ndarray], source: GripperSource, episodes: list[EpisodeRows]) -> np.ndarray:
-    """(N,), 0 open … 1 closed: the command, or the measured width on a robot that records no command."""
-    if source.command is not None:
-        command = source.command
-        what, low, high = f"the gripper command {command.column}[{command.index}]", command.open, command.closed
-        values = columns[command.column][:, command.index].astype(np.float64)
-        _refuse(~np.isfinite(values), episodes, f"{what} is NaN or infinite")
-    else:
-        width = finger_width(columns, source, episodes)
-        assert width is not None and source.width is not None  # GripperSource wants one of the two
-        values, what, low, high = width, f"the finger width in {source.width.column}", source.width.open, 0.0
+    """(N,), 0 open … 1 closed: the command, or the measured width on a robot that records no command.
+
+    Raises:
+        PosaError: it never moves, or never passes between open and closed.
+    """
+    values, what, low, high = _gripper_values(columns, source, episodes)
     signal = (values - low) / (high - low)
     if np.ptp(values) == 0:
         raise PosaError(
@@ -185,6 +181,29 @@ def gripper_signal(columns: Mapping[str, np.ndarray], source: GripperSource, epi
             "is closed, so it never changes between the two: correct open and closed, the index or the thresholds"
         )
     return signal
+
+
+def unchecked_gripper_signal(
+    columns: Mapping[str, np.ndarray], source: GripperSource, episodes: list[EpisodeRows]
+) -> np.ndarray:
+    """`gripper_signal` for those who look at what it would refuse."""
+    values, _, low, high = _gripper_values(columns, source, episodes)
+    return (values - low) / (high - low)
+
+
+def _gripper_values(
+    columns: Mapping[str, np.ndarray], source: GripperSource, episodes: list[EpisodeRows]
+) -> tuple[np.ndarray, str, float, float]:
+    """Recorded numbers (N,), what they are, and what they read open and closed."""
+    if source.command is not None:
+        command = source.command
+        what = f"the gripper command {command.column}[{command.index}]"
+        values = columns[command.column][:, command.index].astype(np.float64)
+        _refuse(~np.isfinite(values), episodes, f"{what} is NaN or infinite")
+        return values, what, command.open, command.closed
+    width = finger_width(columns, source, episodes)
+    assert width is not None and source.width is not None  # GripperSource wants one of the two
+    return width, f"the finger width in {source.width.column}", source.width.open, 0.0
 
 
 def finger_width(

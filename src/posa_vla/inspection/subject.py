@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from posa_vla.anchors.label import EpisodeLabels, label_episode
 from posa_vla.anchors.pose import Transform, world_from_ee
-from posa_vla.contract import ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION
+from posa_vla.contract import ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION, TASK_INDEX
 from posa_vla.data.label_inputs import (
     EpisodeRows,
     check_features,
     finger_width,
-    gripper_signal,
     hand_poses,
+    read_sentences,
+    rig_of_each_episode,
     split_episodes,
+    unchecked_gripper_signal,
 )
 from posa_vla.data.rewriting import read_columns, read_info
 from posa_vla.errors import PosaError
@@ -63,11 +64,6 @@ class Subject:
     def fps(self) -> float:
         return float(self.info["fps"])
 
-    @property
-    def steps_to_interaction(self) -> np.ndarray:
-        """(N,), -1 for none."""
-        return np.concatenate([label.steps_to_interaction[:, 0] for label in self.labels])
-
     def poses_of(self, rows: slice) -> Transform:
         return Transform(self.hand.dst, self.hand.src, self.hand.matrix[rows])
 
@@ -91,15 +87,25 @@ def open_subject(root: Path, rig_name: str | None = None) -> Subject:
         raise PosaError(f"{root} has {ANCHORS_FILE} but no column {ANCHORS}: label it again, or give --rig")
     label_columns = [key for key in (ANCHORS, STEPS_TO_INTERACTION) if features.pop(key, None)]
     check_features(features, rig)
-    sources = [rig.pose.column, *(s.column for s in (rig.gripper.command, rig.gripper.width) if s)]
-    wanted = [*sources, *(label_columns if stored else ()), "episode_index", "frame_index", "task_index"]
-    columns = read_columns(root, list(dict.fromkeys(wanted)))
+    wanted = [*source_columns(rig), *(label_columns if stored else ())]
+    return subject_of(root, info, rig, read_columns(root, list(dict.fromkeys(wanted))), stored)
+
+
+def source_columns(rig: Rig) -> list[str]:
+    """The columns that a subject with this rig is made of."""
+    sources = (rig.gripper.command, rig.gripper.width)
+    return [rig.pose.column, *(s.column for s in sources if s), "episode_index", "frame_index", TASK_INDEX]
+
+
+def subject_of(
+    root: Path, info: Mapping[str, Any], rig: Rig, columns: Mapping[str, np.ndarray], stored: bool
+) -> Subject:
+    """`open_subject` of columns that are read already."""
     episodes = split_episodes(columns, info)
-    tasks = _sentences(root, columns, episodes)
     hand = _poses_as_they_are(columns, rig, episodes)
-    signal = gripper_signal(columns, rig.gripper, episodes)
+    signal = unchecked_gripper_signal(columns, rig.gripper, episodes)
     width = finger_width(columns, rig.gripper, episodes)
-    placed = [rig.for_episode([task], episode.number) for task, episode in zip(tasks, episodes, strict=True)]
+    placed = rig_of_each_episode(rig, root, columns, episodes)
     labels = [
         label_episode(
             Transform(hand.dst, hand.src, hand.matrix[episode.rows]),
@@ -114,6 +120,7 @@ def open_subject(root: Path, rig_name: str | None = None) -> Subject:
     anchors = np.concatenate([label.anchors for label in labels])
     if stored:
         anchors = _stored_anchors(root, info, columns, rig)
+    tasks = _tasks(root, columns, episodes)
     return Subject(root, info, rig, placed, columns, episodes, hand, signal, width, labels, anchors, stored, tasks)
 
 
@@ -157,8 +164,8 @@ def _poses_as_they_are(columns: Mapping[str, np.ndarray], rig: Rig, episodes: li
     return world_from_ee(values, source.rotation_format)
 
 
-def _sentences(root: Path, columns: Mapping[str, np.ndarray], episodes: list[EpisodeRows]) -> list[str]:
-    table = pq.read_table(root / "meta/tasks.parquet").to_pandas()
-    by_number = dict(zip(table["task_index"].tolist(), table.index.tolist(), strict=True))
-    first = columns["task_index"][[episode.rows.start for episode in episodes], 0]
-    return [str(by_number.get(int(number), "(no sentence)")) for number in first]
+def _tasks(root: Path, columns: Mapping[str, np.ndarray], episodes: list[EpisodeRows]) -> list[str]:
+    """The sentence of each episode's first frame."""
+    sentences = read_sentences(root)
+    first = columns[TASK_INDEX][[episode.rows.start for episode in episodes], 0]
+    return [sentences.get(int(number), "(no sentence)") for number in first]
