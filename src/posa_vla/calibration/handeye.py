@@ -145,47 +145,59 @@ def _linear(seen: np.ndarray, middle: np.ndarray) -> list[tuple[np.ndarray, np.n
     return found
 
 
-def adjust(chain: Chain, data: Views, fixed: int = 0, loss: str = "soft_l1") -> tuple[Chain, np.ndarray]:
-    """Everything by reprojection, hand poses held by their expected noise: the chain, and the Jacobian.
+def adjust(chain: Chain, data: Views) -> tuple[Chain, np.ndarray, np.ndarray]:
+    """Everything by reprojection, hand poses held by their expected noise: chain, residuals and their Jacobian.
 
-    Args:
-        fixed: how many of the first parameters stay as they are: INTRINSIC keeps the lens.
+    Residuals (R,) are errors over expected ones, robustly weighted; the Jacobian (R, SHARED + 6 V) is weighted alike.
     """
-    corners = np.concatenate([view.corners for view in data.views])
-    pixels = np.concatenate([view.pixels for view in data.views])
-    owner = np.repeat(np.arange(len(data.views)), [len(view.corners) for view in data.views])
-    prior = np.array([data.noise.radians] * 3 + [data.noise.metres] * 3)
-    size = SHARED - fixed + 6 * len(data.views)
+    problem = Problem(chain, data)
+    zero = np.zeros(SHARED + 6 * len(data.views))
+    solution = least_squares(
+        problem.residuals, zero, problem.jacobian, loss="soft_l1", x_scale="jac", ftol=1e-6, xtol=1e-7, max_nfev=60
+    )
+    found = problem.state(solution.x)
+    problem = Problem(found, data)
+    residuals = problem.residuals(zero)
+    weights = (1 + residuals**2) ** -0.25  # soft_l1's, square roots
+    return found, weights * residuals, weights[:, None] * problem.jacobian(zero)
 
-    def state(x: np.ndarray) -> Chain:
-        return chain.moved(np.concatenate([np.zeros(fixed), x]))
 
-    def residuals(x: np.ndarray) -> np.ndarray:
-        moved = state(x)
-        poses = data.board_poses(moved)[owner]
-        points = np.einsum("nij,nj->ni", poses[:, :3, :3], corners) + poses[:, :3, 3]
+class Problem:
+    """Residuals of a `Chain` moved by steps (SHARED + 6 V,): errors of corners, then corrections, over their noise."""
+
+    def __init__(self, chain: Chain, data: Views) -> None:
+        self.chain, self.data = chain, data
+        self.corners = np.concatenate([view.corners for view in data.views])
+        self.pixels = np.concatenate([view.pixels for view in data.views])
+        self.owner = np.repeat(np.arange(len(data.views)), [len(view.corners) for view in data.views])
+        self.owner_of_row = np.concatenate([np.repeat(self.owner, 2), np.repeat(np.arange(len(data.views)), 6)])
+        self.prior = np.array([data.noise.radians] * 3 + [data.noise.metres] * 3)
+
+    def state(self, x: np.ndarray) -> Chain:
+        return self.chain.moved(x)
+
+    def residuals(self, x: np.ndarray) -> np.ndarray:
+        moved = self.state(x)
+        poses = self.data.board_poses(moved)[self.owner]
+        points = np.einsum("nij,nj->ni", poses[:, :3, :3], self.corners) + poses[:, :3, 3]
         points[:, 2] = np.maximum(points[:, 2], 1e-3)
-        errors = (distorted(points, moved.matrix, moved.distortion) - pixels) / PIXEL_SIGMA
-        return np.concatenate([errors.ravel(), (moved.corrections / prior).ravel()])
+        errors = (distorted(points, moved.matrix, moved.distortion) - self.pixels) / PIXEL_SIGMA
+        return np.concatenate([errors.ravel(), (moved.corrections / self.prior).ravel()])
 
-    def jacobian(x: np.ndarray) -> np.ndarray:
+    def jacobian(self, x: np.ndarray) -> np.ndarray:
         """By forward differences; all views' corrections are moved at once, each acts on its own view only."""
-        base, free = residuals(x), SHARED - fixed
-        matrix = np.zeros((len(base), size))
-        rows_of = np.concatenate([np.repeat(owner, 2), np.repeat(np.arange(len(data.views)), 6)])
-        for column in range(free):
-            step = np.zeros(size)
-            step[column] = _STEPS[fixed + column]
-            matrix[:, column] = (residuals(x + step) - base) / step[column]
+        base = self.residuals(x)
+        matrix = np.zeros((len(base), len(x)))
+        for column in range(SHARED):
+            step = np.zeros(len(x))
+            step[column] = _STEPS[column]
+            matrix[:, column] = (self.residuals(x + step) - base) / step[column]
         for part in range(6):
-            step = np.zeros(size)
-            step[free + part :: 6] = 1e-6
-            change = (residuals(x + step) - base) / 1e-6
-            matrix[np.arange(len(base)), free + 6 * rows_of + part] = change
+            step = np.zeros(len(x))
+            step[SHARED + part :: 6] = 1e-6
+            change = (self.residuals(x + step) - base) / 1e-6
+            matrix[np.arange(len(base)), SHARED + 6 * self.owner_of_row + part] = change
         return matrix
-
-    solution = least_squares(residuals, np.zeros(size), jacobian, loss=loss, x_scale="jac", max_nfev=60)
-    return state(solution.x), jacobian(solution.x)
 
 
 _STEPS = np.array([1e-3] * 4 + [1e-6] * DISTORTION_SIZE + [1e-6] * 12)
