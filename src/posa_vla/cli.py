@@ -19,7 +19,7 @@ COMMANDS = {
     "validate": ("posa_vla.inspection.validate", "name every corrupt episode and file of a LeRobotDataset"),
     "experiment": ("posa_vla.experiments.command", "run a grid of trainings and evaluations, resumable cell by cell"),
     "export": ("posa_vla.policy.export", "copy a checkpoint in half precision, to share it"),
-    "bench": ("posa_vla.benchmarks", "measure: model | anchors | cache | rigs | sim"),
+    "bench": ("posa_vla.benchmarks", "measure: model | anchors | cache | calibrate | rigs | sim"),
     "demo": ("posa_vla.demo", "record, label, cache, train, evaluate, report"),
 }
 

@@ -125,9 +125,9 @@ def check_motion(world_from_ee: np.ndarray, mount: Mount) -> None:
     if spread[1] < LEAST_TURN:
         place = "the camera's place" if mount == "end_effector" else "the place of the board, and the camera's with it,"
         raise PosaError(
-            f"between the pictures the hand turned by {spread[0]:.1f}, {spread[1]:.1f} and {spread[2]:.1f} degrees about "
-            f"its principal axes, so {place} along the first axis is not determined: turn the hand by 20 degrees and more "
-            "about different axes"
+            f"between the pictures the hand turned by {spread[0]:.1f}, {spread[1]:.1f} and {spread[2]:.1f} degrees "
+            f"about its principal axes, so {place} along the first axis is not determined: turn the hand by 20 degrees "
+            "and more about different axes"
         )
 
 
@@ -138,6 +138,12 @@ def check_fit(chain: Chain, data: Views, intrinsics: Intrinsics) -> None:
     if metres <= WORST_METRES and degrees <= WORST_DEGREES:
         return
     said = f"the poses do not fit the pictures: typically {1000 * metres:.0f} mm and {degrees:.1f} degrees off"
+    if rotation_spread(seen[:, :3, :3])[0] < LEAST_TURN:
+        holder = "the world" if data.on_hand else "the hand"
+        raise PosaError(
+            f"{said}: the hand turned, but the board hardly did so in the pictures, as if it were fixed to the camera: "
+            f"with --mount={'end_effector' if data.on_hand else 'world'} it belongs to {holder}"
+        )
     for cause, other in _suspicions(data):
         better = [float(np.median(errors)) for errors in pose_errors(other, start(other, intrinsics), seen)]
         if better[0] < max(CLEARLY * metres, 0.004) and better[1] < max(CLEARLY * degrees, 0.5):
@@ -190,8 +196,8 @@ def _judged(
     check_focal(sigma_focal / chain.matrix[0, 0], tilt)
     if not sigma_metres.max() < WORST_SIGMA:
         raise PosaError(
-            f"the views leave the camera's position uncertain by {1000 * sigma_metres.max():.0f} mm: add views with the "
-            "hand turned about different axes, and the board near and tilted"
+            f"the views leave the camera's position uncertain by {1000 * sigma_metres.max():.0f} mm: add views with "
+            "the hand turned about different axes, and the board near and tilted"
         )
     metres, degrees = leave_one_out(chain, data, residuals, jacobian)
     errors = corner_errors(chain, data)

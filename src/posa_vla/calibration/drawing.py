@@ -46,7 +46,7 @@ class Lens:
 def texture(board: Board) -> tuple[np.ndarray, np.ndarray]:
     """The printed sheet, float32 grey (h, w), and the place (2,) m of its left top edge in the board's frame."""
     side = PIXELS_PER_SQUARE
-    if board.kind == "charuco":
+    if board.kind != "chessboard":
         sheet = board.charuco().generateImage((board.columns * side, board.rows * side), marginSize=0, borderBits=1)
         start = 0.0
     else:

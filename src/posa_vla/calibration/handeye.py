@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from posa_vla.anchors.pose import homogeneous
 from posa_vla.calibration.boards import View
 from posa_vla.calibration.intrinsics import DISTORTION_SIZE, Intrinsics, board_pose, distorted
+from posa_vla.errors import PosaError
 
 SUBSET, SUBSETS = 6, 30
 """Views of a draw and draws: one wrong pose spoils a linear solution."""
@@ -106,20 +107,18 @@ def start(data: Views, intrinsics: Intrinsics) -> Chain:
     for draw in range(SUBSETS):
         chosen = np.arange(count) if draw == 0 else rng.choice(count, min(SUBSET, count), replace=False)
         for first, last in _linear(seen[chosen], data.middle[chosen]):
-            if not (np.isfinite(first).all() and np.isfinite(last).all()):
-                continue
             chain = Chain(intrinsics.matrix, intrinsics.distortion, first, last, np.zeros((count, 6)))
             metres, degrees = pose_errors(data, chain, seen)
             cost = float(np.median(metres / data.noise.metres + np.radians(degrees) / data.noise.radians))
             if best is None or cost < best[0]:
                 best = cost, chain
     if best is None:
-        raise ValueError("no linear solution")
+        raise PosaError("no camera explains the board's motion: check that pictures and poses belong together")
     return best[1]
 
 
 def _linear(seen: np.ndarray, middle: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(X, Y) by OpenCV's simultaneous and separate solvers."""
+    """(X, Y) by OpenCV's simultaneous and separate solvers; what is no rotation, from degenerate draws, is left out."""
     found = []
     inverse = np.linalg.inv(middle)
     parts = (seen[:, :3, :3], seen[:, :3, 3], middle[:, :3, :3], middle[:, :3, 3])
@@ -128,7 +127,8 @@ def _linear(seen: np.ndarray, middle: np.ndarray) -> list[tuple[np.ndarray, np.n
             turn_y, shift_y, turn_x, shift_x = cv2.calibrateRobotWorldHandEye(*map(list, parts), method=method)
         except cv2.error:
             continue
-        found.append((_matrix(turn_x, shift_x), np.linalg.inv(_matrix(turn_y, shift_y))))
+        if _is_rotation(turn_x) and _is_rotation(turn_y):
+            found.append((_matrix(turn_x, shift_x), np.linalg.inv(_matrix(turn_y, shift_y))))
     for method in (cv2.CALIB_HAND_EYE_PARK, cv2.CALIB_HAND_EYE_DANIILIDIS):
         try:
             turn, shift = cv2.calibrateHandEye(
@@ -136,13 +136,16 @@ def _linear(seen: np.ndarray, middle: np.ndarray) -> list[tuple[np.ndarray, np.n
             )
         except cv2.error:
             continue
-        if not (np.isfinite(turn).all() and np.isfinite(shift).all()):
-            continue
-        first = np.linalg.inv(_matrix(turn, shift))
-        lasts = inverse @ _matrix(turn, shift) @ seen
-        mean = Rotation.from_matrix(lasts[:, :3, :3]).mean().as_matrix()
-        found.append((first, homogeneous(mean, np.median(lasts[:, :3, 3], axis=0))))
+        if _is_rotation(turn):
+            lasts = inverse @ _matrix(turn, shift) @ seen
+            mean = Rotation.from_matrix(lasts[:, :3, :3]).mean().as_matrix()
+            found.append((np.linalg.inv(_matrix(turn, shift)), homogeneous(mean, np.median(lasts[:, :3, 3], axis=0))))
     return found
+
+
+def _is_rotation(matrix: np.ndarray) -> bool:
+    rigid = np.isfinite(matrix).all() and np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-4)
+    return bool(rigid and np.linalg.det(matrix) > 0)
 
 
 def adjust(chain: Chain, data: Views) -> tuple[Chain, np.ndarray, np.ndarray]:

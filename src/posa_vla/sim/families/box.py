@@ -65,7 +65,9 @@ class BoxTask(Family):
     def arrange(self, pairs: list[Pair], goal: Goal, rng: Rng) -> Layout:
         side = 1 if rng.random() < 0.5 else -1
         ends = (NEAR, FAR) if rng.random() < 0.5 else (FAR, NEAR)
-        (box_x, box_y), (lid_x, lid_y) = (np.array([x, side * ASIDE]) + rng.uniform(-JITTER[0], JITTER[0], 2) for x in ends)
+        (box_x, box_y), (lid_x, lid_y) = (
+            np.array([x, side * ASIDE]) + rng.uniform(-JITTER[0], JITTER[0], 2) for x in ends
+        )
         yaw = float(rng.uniform(-JITTER[1], JITTER[1]))
         cells = grid_cells(0.50 + grid_axis(GRID), grid_axis(3, -side * OBJECTS_ASIDE))
         box = rectangle((box_x, box_y), (BOX_HALF, BOX_HALF), yaw, BOX_HEIGHT + LID_GRASP)
