@@ -183,16 +183,21 @@ def test_cameras_that_stand_elsewhere_in_each_scene_are_refused(labelled):
     assert head.focal[0] < 0 < head.focal[1] and wrist.mount == "end_effector"  # the picture is mirrored
 
 
-def test_another_rig_than_the_checkpoints_is_refused(labelled):
+def test_on_another_rig_the_cameras_change_and_the_workspace_stays(labelled, caplog):
     policy = policy_in_space(labelled)
+    before = policy.config.geometry
+    (labelled / contract.ANCHORS_FILE).write_text(json.dumps(provenance(workspace=[[0, 0, 0], [1, 1, 1]])))
+    policy.use_dataset({}, np.arange(3), labelled)
+    assert policy.config.geometry == before and not caplog.records
     moved = provenance()
     moved["rig"]["cameras"][0]["cam_from_mount"][2][3] += 0.1
     (labelled / contract.ANCHORS_FILE).write_text(json.dumps(moved))
-    with pytest.raises(PosaError, match="built for the cameras of the rig 'tabletop'"):
-        policy.use_dataset({}, np.arange(3), labelled)
-    (labelled / contract.ANCHORS_FILE).write_text(json.dumps(provenance(workspace=[[0, 0, 0], [1, 1, 1]])))
     policy.use_dataset({}, np.arange(3), labelled)
-    assert policy.config.geometry.workspace == from_rig(load_rig("tabletop"), contract.CAMERAS, WORKSPACE).workspace
+    assert policy.config.geometry.cameras[0] != before.cameras[0]
+    assert policy.config.geometry.workspace == before.workspace
+    assert "rig tabletop" in caplog.text
+    policy.use_dataset({}, np.arange(3))  # from the cache alone
+    assert policy.config.geometry.cameras[0] != before.cameras[0]
 
 
 def test_a_side_of_the_workspace_without_motion_is_widened():

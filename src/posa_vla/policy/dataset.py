@@ -1,5 +1,6 @@
 """What a policy takes over from the dataset it trains on: the order of its anchors' cameras, their calibration."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from posa_vla.errors import PosaError
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 from posa_vla.policy.geometry import RigGeometry, read_geometry
+
+logger = logging.getLogger(__name__)
 
 
 def camera_names(config: PosaVLAConfig) -> tuple[str, ...]:
@@ -30,8 +33,11 @@ def anchor_rows(config: PosaVLAConfig, feature: dict[str, Any] | None) -> list[i
 
 
 def rig_geometry(config: PosaVLAConfig, root: Path | None) -> RigGeometry | None:
-    """The cameras' calibration for `point_tokens`, else None: a checkpoint's own, which the dataset may not contradict,
-    or for a new policy the dataset's (in the folder `root`)."""
+    """The cameras' calibration for `point_tokens`, else None: the dataset's, in the folder `root`.
+
+    A checkpoint that goes on training on another rig takes that rig's cameras and keeps its own workspace, in which
+    its weights measure.
+    """
     if not config.point_tokens:
         return None
     known = config.geometry
@@ -43,9 +49,9 @@ def rig_geometry(config: PosaVLAConfig, root: Path | None) -> RigGeometry | None
     if root is None:
         return known
     found = read_geometry(root, camera_names(config))
-    if known is not None and replace(known, rig="", workspace=[]) != replace(found, rig="", workspace=[]):
-        raise PosaError(
-            f"this policy was built for the cameras of the rig {known.rig!r}, the dataset {root} was labelled with "
-            f"another calibration (rig {found.rig!r}): train a new policy, or label the dataset with that rig"
-        )
-    return known or found
+    if known is None:
+        return found
+    kept = replace(found, workspace=known.workspace)
+    if kept != known:
+        logger.warning("the cameras are those of the dataset %s (rig %s) from now on", root, found.rig)
+    return kept

@@ -138,6 +138,11 @@ class PosaVLAPolicy(PreTrainedPolicy):
         self._step += 1
         self.steps.fill_(self._step)
 
+    def count_from_zero(self) -> None:
+        """Forget the steps that the weights have seen: a new run begins."""
+        self._step = 0
+        self.steps.fill_(0)
+
     def _training_images(
         self, batch: dict[str, Any], generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None, Windows]:

@@ -132,13 +132,18 @@ def make_policy(
 ) -> PreTrainedPolicy:
     """The policy as LeRobot's factory makes it, from the cache instead of a dataset's metadata."""
     try:
-        policy = get_policy_class(config.type)(config, dataset_stats=stats)
+        policy_class = get_policy_class(config.type)
+        if config.pretrained_path is not None:
+            policy = policy_class.from_pretrained(config.pretrained_path, config=config, dataset_stats=stats)
+        else:
+            policy = policy_class(config, dataset_stats=stats)
     except ImportError as error:
         raise PosaError(
             f"--policy.type={config.type} needs a package that is missing ({' '.join(str(error).split())}): install "
             "the extra lerobot_policy_posa_vla[peers]"
         ) from error
     if isinstance(policy, PosaVLAPolicy):
+        policy.count_from_zero()
         policy.use_dataset(cache.features, cache.task_ids, root)
     return policy
 
