@@ -42,6 +42,9 @@ means the same goal id; without the file every sentence is its own. The tabletop
 ANCHORS_FILE = "meta/posa_anchors.json"
 """Provenance of `ANCHORS`: rig, detector, thresholds, counts and the version that wrote them."""
 
+RAW_STATE = "observation.raw_state"
+"""float32, (B, S), inside a batch only: `STATE` before normalisation, for policies that place cameras by it."""
+
 LANGUAGE_TOKENS = "observation.language.tokens"
 LANGUAGE_MASK = "observation.language.attention_mask"
 
@@ -62,6 +65,7 @@ __all__ = [
     "HEAD",
     "LANGUAGE_MASK",
     "LANGUAGE_TOKENS",
+    "RAW_STATE",
     "STATE",
     "STEPS_TO_INTERACTION",
     "TASK_ANCHOR",

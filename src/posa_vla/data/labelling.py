@@ -113,6 +113,7 @@ def label_dataset(root: Path, rig: Rig, output: Path, num_workers: int | None = 
     anchors = np.concatenate([label.anchors for label in labels])
     steps = np.concatenate([label.steps_to_interaction for label in labels])
     provenance = describe(rig, labels, anchors, source=root.resolve().name)
+    provenance["workspace"] = workspace_of(hand.apply(np.asarray(rig.pose.tool, dtype=np.float64)))
     if rig.scenes:
         provenance["scenes"] = dict(Counter(placed.name for placed in rigs))
     check_interactions(provenance)
@@ -164,6 +165,11 @@ def describe(rig: Rig, labels: list[EpisodeLabels], anchors: np.ndarray, source:
         },
         "in_frame": in_frame_shares(anchors, rig.camera_names),
     }
+
+
+def workspace_of(positions: np.ndarray) -> list[list[float]]:
+    """Lowest and highest corner of the hand's positions (N, 3), metres, world."""
+    return np.round([positions.min(axis=0), positions.max(axis=0)], 6).tolist()
 
 
 def in_frame_shares(anchors: np.ndarray, cameras: tuple[str, ...]) -> dict[str, dict[str, float | None]]:
