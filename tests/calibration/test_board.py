@@ -159,7 +159,7 @@ def test_a_board_seen_from_the_front_only_leaves_the_focal_length_open():
     ):
         estimate_intrinsics(views, SIZE)
     check_focal(0.019, 30)
-    with pytest.raises(PosaError, match="uncertain by 3%.* at most 30 degrees"):
+    with pytest.raises(PosaError, match=r"uncertain by 3%.* at most 30 degrees"):
         check_focal(0.03, 30)
 
 

@@ -113,6 +113,6 @@ def test_bad_pictures_and_flags_are_refused(shots, tmp_path):
         run(folder, poses, rig, board="charuco:6x5:40mm:30mm:7x7_50")
     with pytest.raises(PosaError, match="above 0"):
         run(folder, poses, rig, "--pose_sigma=[0,1]")
-    with pytest.raises(PosaError, match="--board=... is missing"):
+    with pytest.raises(PosaError, match=r"--board=.* is missing"):
         main([f"--images={folder}", f"--poses={poses}", f"--rig={rig}"])
     assert not rig.exists()
