@@ -7,8 +7,8 @@ from scipy.spatial.transform import Rotation
 from posa_vla.calibration.board import calibrate_board, gather, leave_one_out
 from posa_vla.calibration.boards import View, detect, parse_board
 from posa_vla.calibration.drawing import draw
-from posa_vla.calibration.handeye import Chain, PoseNoise, adjust, pose_errors, start
-from posa_vla.calibration.intrinsics import Intrinsics, board_pose, distorted, estimate_intrinsics
+from posa_vla.calibration.handeye import INTRINSIC, SHARED, Chain, PoseNoise, Problem, adjust, pose_errors, start
+from posa_vla.calibration.intrinsics import Intrinsics, board_pose, check_focal, distorted, estimate_intrinsics
 from posa_vla.calibration.simulated import SIZE, exact_views, placements, recorded, show
 from posa_vla.errors import PosaError
 
@@ -33,7 +33,7 @@ def test_corners_in_drawn_pictures_lie_where_the_lens_shows_them(text):
     lens, rays = WORLD.lens, WORLD.lens.rays()
     for pose in show(WORLD, board, 3, rng).cam_from_board:
         view = detect(board, draw(board, rays, pose, rng), "drawn")
-        assert view is not None and len(view.corners) > 0.8 * len(board.corners())
+        assert view is not None and len(view.corners) >= 0.6 * len(board.corners())
         points = view.corners @ pose[:3, :3].T + pose[:3, 3]
         errors = view.pixels - distorted(points, lens.matrix, lens.distortion)
         assert np.abs(errors.mean(axis=0)).max() < 0.1  # no half pixel
@@ -79,12 +79,18 @@ def test_leave_one_out_is_what_a_calibration_without_the_view_says():
     lens = Intrinsics(chain.matrix, chain.distortion, np.ones(12, bool))
     for left_out in (0, 5):
         others = np.arange(12) != left_out
-        begun = Chain(chain.matrix, chain.distortion, chain.first, chain.last, chain.corrections[others])
-        other, _, _ = adjust(begun, data.chosen(others))
+        other = Chain(chain.matrix, chain.distortion, chain.first, chain.last, chain.corrections[others])
+        for _ in range(4):  # Gauss-Newton with the lens kept, to the end
+            problem, step = Problem(other, data.chosen(others)), np.zeros(SHARED + 66)
+            errors = problem.residuals(step)
+            weights = (1 + errors**2) ** -0.25
+            slopes = (weights[:, None] * problem.jacobian(step))[:, INTRINSIC:]
+            step[INTRINSIC:] = np.linalg.lstsq(slopes, -weights * errors, rcond=None)[0]
+            other = other.moved(step)
         alone = data.chosen(~others)
         distance, angle = pose_errors(alone, other, board_pose(alone.views[0], lens)[None])
-        assert metres[left_out] == pytest.approx(distance[0], abs=5e-4)  # the other also fits the lens anew
-        assert degrees[left_out] == pytest.approx(angle[0], abs=0.1)
+        assert metres[left_out] == pytest.approx(distance[0], abs=2e-4)
+        assert degrees[left_out] == pytest.approx(angle[0], abs=0.02)
 
 
 def test_the_promised_error_is_the_true_one():
@@ -135,30 +141,26 @@ def test_usual_mistakes_are_named(placement):
 def test_turns_about_one_axis_do_not_determine_the_camera(placement):
     shown = session(placement, 10)
     poses = shown.world_from_ee.copy()
-    turns = Rotation.from_euler("z", np.linspace(-60, 60, 10), degrees=True).as_matrix()
+    turns = Rotation.from_euler("z", np.linspace(-60, 60, 10)[:, None], degrees=True).as_matrix()
     poses[:, :3, :3] = turns @ poses[0, :3, :3]
     with pytest.raises(PosaError, match=r"turned by \d+\.\d, 0\.0 and 0\.0 degrees .* along the first axis"):
         calibrate_board(exact_views(placement, BOARD, shown), SIZE, poses, placement.mount)
 
 
 def test_a_board_seen_from_the_front_only_leaves_the_focal_length_open():
-    rng = np.random.default_rng(5)
-    frontal = [pose for pose in session(WORLD, 400).cam_from_board if pose[2, 2] > 0.998][:10]
-    assert len(frontal) >= 6
-    views = [
-        View(
-            str(i),
-            BOARD.corners(),
-            distorted(BOARD.corners() @ pose[:3, :3].T + pose[:3, 3], WORLD.lens.matrix, WORLD.lens.distortion)
-            + rng.normal(size=(12, 2)) * 0.3,
-        )
-        for i, pose in enumerate(frontal)
-    ]
-    turned = Rotation.random(len(frontal), random_state=0).as_matrix()
-    poses = np.tile(np.eye(4), (len(frontal), 1, 1))
-    poses[:, :3, :3] = turned
-    with pytest.raises(PosaError, match=r"focal length uncertain .* tilted against the picture by at most \d+ degrees"):
-        calibrate_board(views, SIZE, poses, "world")
+    rng, views = np.random.default_rng(5), []
+    for number in range(8):
+        turn = Rotation.from_euler("z", 40 * number, degrees=True).as_matrix()
+        points = (BOARD.corners() - BOARD.corners().mean(axis=0)) @ turn.T + rng.uniform(-0.05, 0.05, 3) + [0, 0, 0.5]
+        pixels = distorted(points, WORLD.lens.matrix, np.zeros(4)) + rng.normal(size=(len(points), 2)) * 0.3
+        views.append(View(str(number), BOARD.corners(), pixels))
+    with pytest.raises(
+        PosaError, match=r"focal length uncertain by .* tilted against the picture by at most \d+ degrees"
+    ):
+        estimate_intrinsics(views, SIZE)
+    check_focal(0.019, 30)
+    with pytest.raises(PosaError, match=r"uncertain by 3%.* at most 30 degrees"):
+        check_focal(0.03, 30)
 
 
 @pytest.mark.parametrize(
