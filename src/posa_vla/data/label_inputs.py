@@ -233,7 +233,8 @@ def contact_column(features: Mapping[str, Any], config: ContactConfig) -> str:
         hint = f"perhaps {', '.join(likely)} is meant" if likely else f"its columns are {', '.join(features)}"
         raise PosaError(
             f"the contact detector reads the column {key!r}, which the dataset lacks: {hint}; say "
-            "--contact.column=NAME (and --contact.indices=[…] for some of its numbers), or leave contact out of --detectors"
+            "--contact.column=NAME (and --contact.indices=[…] for some of its numbers), or leave contact out "
+            "of --detectors"
         )
     size = int(np.prod(features[key]["shape"]))
     if config.indices is not None and not 0 <= min(config.indices) <= max(config.indices) < size:
