@@ -8,6 +8,7 @@ BENCHMARKS = {
     "model": "posa_vla.model.benchmark",
     "anchors": "posa_vla.anchors.benchmark",
     "cache": "posa_vla.data.benchmark",
+    "inspect": "posa_vla.inspection.benchmark",
     "rigs": "posa_vla.rigs.benchmark",
     "sim": "posa_vla.sim.benchmark",
 }

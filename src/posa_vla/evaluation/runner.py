@@ -17,6 +17,7 @@ from lerobot.utils.import_utils import register_third_party_plugins
 
 from posa_vla.contract import ANCHORS
 from posa_vla.errors import PosaError
+from posa_vla.policy.attention import AttentionView
 from posa_vla.training.bundle import resolve
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -146,9 +147,13 @@ class PolicyRunner:
 
     def attention(self, observation: dict[str, Any], task: str) -> tuple[np.ndarray, np.ndarray]:
         """Anchor maps (C, 2, Hp, Wp) in [0, 1] and their points (C, 2, 2); leaves the noise untouched."""
-        with torch.random.fork_rng(), torch.inference_mode(), self._autocast():
-            view = self.policy.attention(self._batch(observation, task))
+        view = self.attention_of(self._batch(observation, task))
         return view.maps[0].float().cpu().numpy(), view.uv[0].float().cpu().numpy()
+
+    def attention_of(self, batch: dict[str, Any]) -> AttentionView:
+        """Where the policy looks for preprocessed observations; leaves the noise untouched."""
+        with torch.random.fork_rng(), torch.inference_mode(), self._autocast():
+            return self.policy.attention(batch)
 
     def _batch(self, observation: dict[str, Any], task: str) -> dict[str, Any]:
         batch: dict[str, Any] = preprocess_observation(observation)

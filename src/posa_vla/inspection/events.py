@@ -1,49 +1,60 @@
 """Why something became an interaction, or did not: the detectors' decisions in words."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from posa_vla.anchors.events import GRIPPER, Interactions
-from posa_vla.anchors.events import Event as Detected
+from posa_vla.anchors.events import GRIPPER, Event, Interactions
 from posa_vla.anchors.interaction import InteractionConfig, closed_states
-
-Kind = Literal["close", "open", "touch", "release", "dwell", "end", "dropped", "ignored", "bounce", "merged"]
-TAKEN = ("close", "open", "touch", "release", "dwell", "end")
 
 
 @dataclass(frozen=True)
-class Event:
-    """One change of the gripper, or what another detector saw.
+class Decision:
+    """One thing that a detector saw, and what it made of it.
 
     Args:
         frame: its first frame in the episode.
-        kind: those of `TAKEN` are interactions; dropped (a close that held nothing), ignored (an opening that lets
-            nothing go), bounce (too short) and merged (another event stands for it) are not.
+        detector: its name.
+        kind: of the gripper: close and open are interactions; dropped (a close that held nothing), ignored (an
+            opening that lets nothing go) and bounce (too short) are not. Of the others: touch, release, dwell and end
+            are; merged (another event stands for it) is not.
+        taken: whether it is an interaction.
         why: the numbers that decided.
     """
 
     frame: int
-    kind: Kind
+    detector: str
+    kind: str
+    taken: bool
     why: str
-
-    @property
-    def taken(self) -> bool:
-        return self.kind in TAKEN
 
 
 def explain(
-    signal: np.ndarray, width: np.ndarray | None, config: InteractionConfig, interactions: Interactions
-) -> list[Event]:
+    signal: np.ndarray,
+    width: np.ndarray | None,
+    config: InteractionConfig,
+    interactions: Interactions,
+    with_gripper: bool = True,
+) -> list[Decision]:
     """Every change of one episode's gripper and every event of the other detectors, in order.
 
     Args:
         signal: (T,), 0 open … 1 closed.
         width: (T,), finger width in metres, or None.
         config: the thresholds that were used.
-        interactions: what the detector made of them.
+        interactions: what the detectors made of them.
+        with_gripper: whether the gripper was one of the detectors; otherwise its changes mean nothing.
     """
+    others = [event for event in interactions.events + interactions.merged if event.detector != GRIPPER]
+    decisions = [explain_detected(event) for event in others]
+    if with_gripper:
+        decisions += _gripper_decisions(signal, width, config, interactions)
+    return sorted(decisions, key=lambda decision: decision.frame)
+
+
+def _gripper_decisions(
+    signal: np.ndarray, width: np.ndarray | None, config: InteractionConfig, interactions: Interactions
+) -> list[Decision]:
     closed = closed_states(signal, config)
     changes = np.flatnonzero(np.diff(closed.astype(np.int8))) + 1
     ends = np.append(changes, len(signal))[1:]
@@ -52,15 +63,10 @@ def explain(
         _change(int(frame), int(end), bool(closed[frame]), int(frame) in taken, signal, width, config)
         for frame, end in zip(changes, ends, strict=True)
     ]
-    others = [event for event in interactions.events + interactions.merged if event.detector != GRIPPER]
-    return sorted([*events, *_bounces(signal, closed, config), *map(explain_detected, others)], key=_frame)
+    return [*events, *_bounces(signal, closed, config)]
 
 
-def _frame(event: Event) -> int:
-    return event.frame
-
-
-def explain_detected(event: Detected) -> Event:
+def explain_detected(event: Event) -> Decision:
     """An event of contact, dwell or end."""
     n = event.numbers
     if event.kind == "dwell":
@@ -74,8 +80,9 @@ def explain_detected(event: Detected) -> Event:
     else:
         why = f"the last of {n['frames']:g} frames"
     if event.merged_into >= 0:
-        return Event(event.frame, "merged", f"{event.kind}: {why}; the event at {event.merged_into} stands for it")
-    return Event(event.frame, event.kind, why)
+        merged = f"{event.kind}: {why}; the event at frame {event.merged_into} stands for it"
+        return Decision(event.frame, event.detector, "merged", False, merged)
+    return Decision(event.frame, event.detector, event.kind, True, why)
 
 
 def _change(
@@ -86,26 +93,29 @@ def _change(
     signal: np.ndarray,
     width: np.ndarray | None,
     config: InteractionConfig,
-) -> Event:
+) -> Decision:
     crossed = f"≥ {config.close_above:g} (close_above)" if closes else f"≤ {config.open_below:g} (open_below)"
     why = f"signal {signal[frame - 1]:.2f} → {signal[frame]:.2f}, {crossed}, for {end - frame} frames"
     at_end = "" if width is None or not closes else f"; fingers {width[end - 1]:.4f} m apart at the end"
     if taken:
         kept = f" > {config.shut_width:g} (shut_width), so they hold something" if at_end else ""
-        return Event(frame, "close" if closes else "open", why + at_end + kept)
+        return Decision(frame, GRIPPER, "close" if closes else "open", True, why + at_end + kept)
     if closes:
-        return Event(frame, "dropped", f"{why}{at_end} ≤ {config.shut_width:g} (shut_width): they hold nothing")
-    return Event(frame, "ignored", f"{why}: nothing was held, so nothing is let go")
+        nothing = f"{why}{at_end} ≤ {config.shut_width:g} (shut_width): they hold nothing"
+        return Decision(frame, GRIPPER, "dropped", False, nothing)
+    return Decision(frame, GRIPPER, "ignored", False, f"{why}: nothing was held, so nothing is let go")
 
 
-def _bounces(signal: np.ndarray, closed: np.ndarray, config: InteractionConfig) -> list[Event]:
+def _bounces(signal: np.ndarray, closed: np.ndarray, config: InteractionConfig) -> list[Decision]:
     """Runs across a threshold that were too short to count."""
     across = (signal >= config.close_above) & ~closed | (signal <= config.open_below) & closed
     edges = np.flatnonzero(np.diff(across.astype(np.int8), prepend=0, append=0))
     return [
-        Event(
+        Decision(
             int(start),
+            GRIPPER,
             "bounce",
+            False,
             f"signal {signal[start]:.2f} for {stop - start} frames, fewer than {config.min_steps} (min_steps)",
         )
         for start, stop in zip(edges[::2], edges[1::2], strict=True)
