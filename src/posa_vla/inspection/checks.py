@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from posa_vla.anchors.events import GRIPPER
 from posa_vla.contract import ANCHOR_NAMES, END_ANCHOR, TASK_ANCHOR
 from posa_vla.data.label_checks import in_view
 from posa_vla.data.label_inputs import FARTHEST_POSITION, UNIT_TOLERANCE
@@ -110,6 +111,8 @@ def _gripper(subject: Subject) -> Check:
     config = subject.rig.gripper.thresholds
     low, high = float(subject.signal.min()), float(subject.signal.max())
     found = f"scaled signal from {low:.2f} (0 is open) to {high:.2f} (1 is closed)"
+    if subject.detectors.names != (GRIPPER,):
+        return Check("Gripper", "good", f"{found}; detectors: {', '.join(subject.detectors.names)}")
     if high - low < 1e-3:
         return Check("Gripper", "wrong", found, "the gripper never moves: another column holds the command")
     if high < config.close_above or low > config.open_below:
@@ -134,7 +137,9 @@ def _events(subject: Subject) -> Check:
     found = f"{counts.sum()} in {len(counts)} episodes, {dropped} closes dropped for ending fully shut"
     without = [str(subject.episodes[i].number) for i in np.flatnonzero(counts == 0)]
     if len(without) == len(counts):
-        cause = "no close holds anything: check the gripper's column, open, closed and shut_width"
+        cause = (
+            "no close holds anything: check the gripper's column, open, closed, shut_width, or use other detectors"
+        )
         return Check("Interactions", "wrong", found, cause)
     if dropped > counts.sum():
         cause = (

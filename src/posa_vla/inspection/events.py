@@ -1,12 +1,11 @@
-"""Why the gripper's changes became interactions, or did not: the detector's decisions in words."""
+"""Why something became an interaction, or did not: the detectors' decisions in words."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from posa_vla.anchors.interaction import InteractionConfig, Interactions, closed_states
-
-GRIPPER = "gripper"
+from posa_vla.anchors.events import GRIPPER, Event, Interactions
+from posa_vla.anchors.interaction import InteractionConfig, closed_states
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,8 @@ class Decision:
         frame: its first frame in the episode.
         detector: its name.
         kind: of the gripper: close and open are interactions; dropped (a close that held nothing), ignored (an
-            opening that lets nothing go) and bounce (too short) are not.
+            opening that lets nothing go) and bounce (too short) are not. Of the others: touch, release, dwell and end
+            are; merged (another event stands for it) is not.
         taken: whether it is an interaction.
         why: the numbers that decided.
     """
@@ -30,25 +30,59 @@ class Decision:
 
 
 def explain(
-    signal: np.ndarray, width: np.ndarray | None, config: InteractionConfig, interactions: Interactions
+    signal: np.ndarray,
+    width: np.ndarray | None,
+    config: InteractionConfig,
+    interactions: Interactions,
+    with_gripper: bool = True,
 ) -> list[Decision]:
-    """Every change of one episode's gripper, in order.
+    """Every change of one episode's gripper and every event of the other detectors, in order.
 
     Args:
         signal: (T,), 0 open … 1 closed.
         width: (T,), finger width in metres, or None.
         config: the thresholds that were used.
-        interactions: what the detector made of them.
+        interactions: what the detectors made of them.
+        with_gripper: whether the gripper was one of the detectors; otherwise its changes mean nothing.
     """
+    others = [event for event in interactions.events + interactions.merged if event.detector != GRIPPER]
+    decisions = [explain_detected(event) for event in others]
+    if with_gripper:
+        decisions += _gripper_decisions(signal, width, config, interactions)
+    return sorted(decisions, key=lambda decision: decision.frame)
+
+
+def _gripper_decisions(
+    signal: np.ndarray, width: np.ndarray | None, config: InteractionConfig, interactions: Interactions
+) -> list[Decision]:
     closed = closed_states(signal, config)
     changes = np.flatnonzero(np.diff(closed.astype(np.int8))) + 1
     ends = np.append(changes, len(signal))[1:]
-    taken = set(interactions.frames.tolist())
+    taken = {event.frame for event in interactions.events if event.detector == GRIPPER}
     events = [
         _change(int(frame), int(end), bool(closed[frame]), int(frame) in taken, signal, width, config)
         for frame, end in zip(changes, ends, strict=True)
     ]
-    return sorted([*events, *_bounces(signal, closed, config)], key=lambda event: event.frame)
+    return [*events, *_bounces(signal, closed, config)]
+
+
+def explain_detected(event: Event) -> Decision:
+    """An event of contact, dwell or end."""
+    n = event.numbers
+    if event.kind == "dwell":
+        why = (
+            f"speed {n['before']:.3f} → {n['speed']:.3f} m/s, ≤ {n['threshold']:.3f} (dwell.speed), for "
+            f"{n['frames']:g} frames, {n['travel']:.3f} m after the last stop"
+        )
+    elif event.kind in ("touch", "release"):
+        name = "≥ {:.3g} (contact.on)" if event.kind == "touch" else "≤ {:.3g} (contact.off)"
+        why = f"contact {n['before']:.3g} → {n['size']:.3g}, {name.format(n['threshold'])}, for {n['frames']:g} frames"
+    else:
+        why = f"the last of {n['frames']:g} frames"
+    if event.merged_into >= 0:
+        merged = f"{event.kind}: {why}; the event at frame {event.merged_into} stands for it"
+        return Decision(event.frame, event.detector, "merged", False, merged)
+    return Decision(event.frame, event.detector, event.kind, True, why)
 
 
 def _change(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posa_vla import __version__
+from posa_vla.anchors.events import GRIPPER
 from posa_vla.calibration.pages import picture_uri, render
 from posa_vla.contract import ANCHOR_NAMES
 from posa_vla.inspection.checks import Check
@@ -78,7 +79,8 @@ def _episode(subject: Subject, reader: FrameReader, number: int) -> dict[str, An
     rows = subject.episodes[number].rows
     width = None if subject.width is None else subject.width[rows]
     thresholds = subject.rig.gripper.thresholds
-    decisions = explain(subject.signal[rows], width, thresholds, subject.labels[number].interactions)
+    interactions = subject.labels[number].interactions
+    decisions = explain(subject.signal[rows], width, thresholds, interactions, subject.detectors.uses(GRIPPER))
     return {
         "number": subject.episodes[number].number,
         "task": subject.tasks[number],

@@ -6,6 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from posa_vla.anchors.events import GRIPPER
 from posa_vla.contract import ANCHOR_NAMES
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.overlay import END_COLOUR, TASK_COLOUR
@@ -69,7 +70,8 @@ def _episode(rr: Any, stream: Any, subject: Subject, reader: FrameReader, number
             _picture(rr, stream, entity, images[camera.name][frame], subject.anchors[row, c])
     width = None if subject.width is None else subject.width[rows]
     interactions = subject.labels[number].interactions
-    for one in explain(subject.signal[rows], width, rig.gripper.thresholds, interactions):
+    with_gripper = subject.detectors.uses(GRIPPER)
+    for one in explain(subject.signal[rows], width, rig.gripper.thresholds, interactions, with_gripper):
         stream.set_time("frame", sequence=one.frame)
         stream.log(f"{place}/events", rr.TextLog(f"{one.detector}, {one.kind}: {one.why}"))
 

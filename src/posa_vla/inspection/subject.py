@@ -8,12 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from posa_vla.anchors.label import EpisodeLabels, label_episode
+from posa_vla.anchors.contact import contact_size
+from posa_vla.anchors.detectors import DetectorConfig, Signals, detect
+from posa_vla.anchors.events import CONTACT
+from posa_vla.anchors.label import EpisodeLabels, label_interactions
 from posa_vla.anchors.pose import Transform, world_from_ee
 from posa_vla.contract import ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION, TASK_INDEX
+from posa_vla.data.detection import detector_columns, recorded_detectors
 from posa_vla.data.label_inputs import (
     EpisodeRows,
     check_features,
+    contact_column,
+    contact_values,
     finger_width,
     hand_poses,
     read_sentences,
@@ -24,6 +30,8 @@ from posa_vla.data.label_inputs import (
 from posa_vla.data.rewriting import read_columns, read_info
 from posa_vla.errors import PosaError
 from posa_vla.rigs import PoseSource, Rig, load_rig, parse_rig
+
+GRIPPER_ALONE = DetectorConfig()
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,7 @@ class Subject:
         anchors: (N, C, 2, 4), the dataset's own where it has them, else those of ``labels``.
         stored: whether they are the dataset's own.
         tasks: the sentence of each episode.
+        detectors: that ``labels`` come from: those of the stored anchors, otherwise the gripper alone.
     """
 
     root: Path
@@ -59,6 +68,7 @@ class Subject:
     anchors: np.ndarray
     stored: bool
     tasks: list[str]
+    detectors: DetectorConfig
 
     @property
     def fps(self) -> float:
@@ -81,14 +91,15 @@ def open_subject(root: Path, rig_name: str | None = None) -> Subject:
     """
     info = read_info(root)
     stored = rig_name is None
-    rig = _recorded_rig(root) if rig_name is None else load_rig(rig_name)
+    rig, detectors = _recorded(root) if rig_name is None else (load_rig(rig_name), DetectorConfig())
     features = dict(info["features"])
     if stored and ANCHORS not in features:
         raise PosaError(f"{root} has {ANCHORS_FILE} but no column {ANCHORS}: label it again, or give --rig")
     label_columns = [key for key in (ANCHORS, STEPS_TO_INTERACTION) if features.pop(key, None)]
     check_features(features, rig)
-    wanted = [*source_columns(rig), *(label_columns if stored else ())]
-    return subject_of(root, info, rig, read_columns(root, list(dict.fromkeys(wanted))), stored)
+    detected = sorted(detector_columns(features, rig, detectors))
+    wanted = [*source_columns(rig), *detected, *(label_columns if stored else ())]
+    return subject_of(root, info, rig, read_columns(root, list(dict.fromkeys(wanted))), stored, detectors)
 
 
 def source_columns(rig: Rig) -> list[str]:
@@ -98,7 +109,12 @@ def source_columns(rig: Rig) -> list[str]:
 
 
 def subject_of(
-    root: Path, info: Mapping[str, Any], rig: Rig, columns: Mapping[str, np.ndarray], stored: bool
+    root: Path,
+    info: Mapping[str, Any],
+    rig: Rig,
+    columns: Mapping[str, np.ndarray],
+    stored: bool,
+    detectors: DetectorConfig = GRIPPER_ALONE,
 ) -> Subject:
     """`open_subject` of columns that are read already."""
     episodes = split_episodes(columns, info)
@@ -106,29 +122,42 @@ def subject_of(
     signal = unchecked_gripper_signal(columns, rig.gripper, episodes)
     width = finger_width(columns, rig.gripper, episodes)
     placed = rig_of_each_episode(rig, root, columns, episodes)
-    labels = [
-        label_episode(
-            Transform(hand.dst, hand.src, hand.matrix[episode.rows]),
-            signal[episode.rows],
-            here.cameras,
-            here.gripper.thresholds,
-            None if width is None else width[episode.rows],
-            here.pose.tool,
-        )
-        for episode, here in zip(episodes, placed, strict=True)
-    ]
+    contacts = _contacts(columns, info, episodes, detectors)
+    labels = []
+    for number, (episode, here) in enumerate(zip(episodes, placed, strict=True)):
+        rows = episode.rows
+        pose = Transform(hand.dst, hand.src, hand.matrix[rows])
+        position = pose.apply(np.asarray(here.pose.tool, dtype=np.float64))
+        fingers = None if width is None else width[rows]
+        signals = Signals(position, signal[rows], fingers, None if contacts is None else contacts[number])
+        interactions = detect(signals, detectors, here.gripper.thresholds, float(info["fps"]))
+        labels.append(label_interactions(pose, interactions, here.cameras, here.pose.tool))
     anchors = np.concatenate([label.anchors for label in labels])
     if stored:
         anchors = _stored_anchors(root, info, columns, rig)
     tasks = _tasks(root, columns, episodes)
-    return Subject(root, info, rig, placed, columns, episodes, hand, signal, width, labels, anchors, stored, tasks)
+    return Subject(
+        root, info, rig, placed, columns, episodes, hand, signal, width, labels, anchors, stored, tasks, detectors
+    )
 
 
-def _recorded_rig(root: Path) -> Rig:
-    """The rig in the labels' provenance."""
+def _contacts(
+    columns: Mapping[str, np.ndarray], info: Mapping[str, Any], episodes: list[EpisodeRows], detectors: DetectorConfig
+) -> list[np.ndarray] | None:
+    """Sizes (T,) of each episode's contact signal, or None where no detector reads it."""
+    if not detectors.uses(CONTACT):
+        return None
+    key = contact_column(info["features"], detectors.contact)
+    values = contact_values(columns, key, detectors.contact, episodes)
+    return [contact_size(values[item.rows], float(info["fps"]), detectors.contact.rest) for item in episodes]
+
+
+def _recorded(root: Path) -> tuple[Rig, DetectorConfig]:
+    """The rig and the detectors in the labels' provenance."""
     path = root / ANCHORS_FILE
     try:
-        return parse_rig(json.loads(path.read_text(encoding="utf-8"))["rig"])
+        provenance = json.loads(path.read_text(encoding="utf-8"))
+        return parse_rig(provenance["rig"]), recorded_detectors(provenance)
     except FileNotFoundError:
         raise PosaError(
             f"{root} has no labels of posa-vla label ({ANCHORS_FILE} is missing): give --rig=NAME or a .yaml file to "
