@@ -3,8 +3,10 @@ import pytest
 
 from posa_vla.errors import PosaError
 from posa_vla.sim.conditions import CONDITIONS, RANDOMISED, SPLITS, check_names, episode_seed, split_pairs
-from posa_vla.sim.episode import GRID, SPACING, WORKSPACE, Options, grasp_yaw, sample_episode
-from posa_vla.sim.instructions import HELD_OUT_PHRASINGS, TRAINING_PHRASINGS, instruction
+from posa_vla.sim.episode import Options
+from posa_vla.sim.families import get_family
+from posa_vla.sim.instructions import PICKING
+from posa_vla.sim.layout import GRID, SPACING, WORKSPACE, grasp_yaw
 from posa_vla.sim.objects import CATALOGUE, CATEGORIES, COLOURS, UNSEEN_CATEGORIES
 from posa_vla.sim.textures import (
     RANDOMISED_PATTERNS,
@@ -20,7 +22,7 @@ FOUR = (("cube", "can", "bowl", "bottle"), ("red", "green", "blue", "yellow"))
 
 def episodes(condition, split="train", count=40, pairs=None, others=4):
     options = Options(condition, split, pairs or split_pairs(), others)
-    return [sample_episode(options, seed) for seed in range(count)]
+    return [get_family("pick").sample(options, seed) for seed in range(count)]
 
 
 def named(episode):
@@ -130,12 +132,12 @@ def test_grasp_yaw_is_the_symmetric_one_nearest_to_zero():
 def test_held_out_phrasings_are_for_evaluation_only():
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
-        drawn = [instruction("red", "cube", split, rng) for _ in range(100)]
+        drawn = [PICKING.draw(split, rng, thing="red cube") for _ in range(100)]
         assert not any(held_out for _, held_out in drawn)
-        assert len({sentence for sentence, _ in drawn}) == len(TRAINING_PHRASINGS)
-    drawn = {instruction("red", "cube", "eval", rng) for _ in range(300)}
-    assert len(drawn) == len(TRAINING_PHRASINGS) + len(HELD_OUT_PHRASINGS)
-    assert sum(held_out for _, held_out in drawn) == len(HELD_OUT_PHRASINGS)
+        assert len({sentence for sentence, _ in drawn}) == len(PICKING.training)
+    drawn = {PICKING.draw("eval", rng, thing="red cube") for _ in range(300)}
+    assert len(drawn) == len(PICKING.training) + len(PICKING.held_out)
+    assert sum(held_out for _, held_out in drawn) == len(PICKING.held_out)
 
 
 def test_task_ids_number_goals_not_sentences():

@@ -6,7 +6,8 @@ from posa_vla.rigs import load_rig
 from posa_vla.sim.benchmark import expert_table, run_episode
 from posa_vla.sim.conditions import CONDITIONS
 from posa_vla.sim.env import TabletopEnv
-from posa_vla.sim.expert import Expert, grasp_point
+from posa_vla.sim.expert import Expert
+from posa_vla.sim.grasping import object_grip
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
@@ -123,5 +124,5 @@ def test_a_missed_grasp_leaves_the_interaction_ahead():
     expert = Expert(env)
     for _ in range(8):
         env.step(np.array([0, 0, 0, 0, 0, 0, 1.0]))  # closes on air
-    np.testing.assert_array_equal(expert.interaction(), grasp_point(env.ground_truth().target_state))
+    np.testing.assert_array_equal(expert.interaction(), object_grip(env).position)
     env.close()

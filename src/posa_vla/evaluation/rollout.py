@@ -24,9 +24,9 @@ def make_tabletop(condition: str, split: str, options: EnvOptions) -> Any:
 
 
 def make_expert(env: Any) -> Any:
-    from posa_vla.sim.expert import Expert
+    from posa_vla.sim import families
 
-    return Expert(env)
+    return families.make_expert(env)
 
 
 def load_policy(source: Any) -> Any:

@@ -51,7 +51,7 @@ class GroundTruth:
         lifted: name of the object that is lifted by 10 cm now, whichever it is.
         held_out_phrasing: the sentence's phrasing never occurs in training.
         stages: which of the family's stages have been reached so far.
-        focus: (3,) m, where the hand acts next; None when nothing is left to do.
+        focus: (3,) m, where the hand will be when it next closes or opens for good; None: nothing is left to do.
     """
 
     target: str
@@ -140,7 +140,7 @@ class TabletopEnv(gym.Env):
         self._start_heights = self._heights()
         self._held = self._steps = 0
         self.stages = dict.fromkeys(self.family.stages, False)
-        return self._observation(), {"is_success": False, "lifted": "", "stages": dict(self.stages), "seed": seed}
+        return self._observation(), {"is_success": False, **self._progress(), "seed": seed}
 
     def step(self, action: np.ndarray):
         if self.episode is None:
@@ -156,7 +156,7 @@ class TabletopEnv(gym.Env):
         self._held = self._held + 1 if reached[self.family.stages[-1]] else 0
         self._steps += 1
         success = self._held >= HOLD_STEPS and all(self.stages.values())
-        info = {"is_success": success, "lifted": self.lifted() or "", "stages": dict(self.stages)}
+        info = {"is_success": success, **self._progress()}
         truncated = not success and self._steps >= self._max_episode_steps
         return self._observation(), float(success), success, truncated, info
 
@@ -276,6 +276,9 @@ class TabletopEnv(gym.Env):
             self.model.geom_group[geoms] = VISIBLE
             shares[camera] = float(min(seen / whole, 1.0)) if whole else 0.0
         return shares
+
+    def _progress(self) -> dict[str, Any]:
+        return {"lifted": self.lifted() or "", "stages": dict(self.stages), "mistake": self.family.mistake(self)}
 
     def _refresh(self) -> None:
         """mj_step leaves poses of the state before its last substep: bring them up to the present."""

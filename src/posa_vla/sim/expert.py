@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from posa_vla.sim.grasping import HOVER, Grasper, object_grip
+from posa_vla.sim.grasping import HOVER, Grasper, held, object_grip
 from posa_vla.sim.objects import CATALOGUE
 
 if TYPE_CHECKING:
@@ -27,8 +27,17 @@ class Expert(Grasper):
         super().__init__(env, hover)
         self.target = target
 
+    def interaction(self) -> np.ndarray | None:
+        """See `Grasper.interaction`: the grasp until the fingers close around the object this expert is after."""
+        grip = object_grip(self.env, self._slot)
+        return None if held(self.env, grip) else grip.position
+
+    @property
+    def _slot(self) -> int:
+        return self.env.slot_of(self.target or self.env.target)
+
     def act(self) -> np.ndarray:
-        slot = self.env.slot_of(self.target or self.env.target)
+        slot = self._slot
         grip = object_grip(self.env, slot)
         reach = self.grasp(grip)
         if reach is not None:

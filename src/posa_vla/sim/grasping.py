@@ -25,6 +25,7 @@ ALIGNED, LEVEL, SQUARE = 0.015, 0.014, 0.20  # m, m, rad: near enough to close
 OPENED = 0.06  # m between the fingers from which they count as open
 CLEAR = 0.06  # m above the grasp at which closed fingers open: over the object's top, not against its side
 GRASP_RADIUS = 0.030  # m; an object farther than this from the grip site is not in the hand
+SHUT = 0.006  # m between fingers that have closed on nothing
 CLOSING_STEPS = 4  # the fingers need three to shut; one more to build up force
 NARROW = 0.010  # m off to the side within which the hand may go all the way down
 LOWEST = 0.012  # m, of the grip site
@@ -54,6 +55,13 @@ def object_grip(env: TabletopEnv, slot: int = 0) -> Grip:
     return Grip(grasp, yaw, category.grasp_height)
 
 
+def held(env: TabletopEnv, grip: Grip) -> bool:
+    """Whether the fingers are told to close with the thing between them."""
+    way = grip.position - env.ee_pose()[0]
+    near = np.hypot(*way[:2]) < GRASP_RADIUS and abs(way[2]) < GRASP_RADIUS
+    return bool(env.robot.told_to_close and near and env.robot.opening >= SHUT)
+
+
 class Grasper:
     """A hand over one environment; experts derive from it.
 
@@ -67,6 +75,14 @@ class Grasper:
 
     def reset(self) -> None:
         self._closing = 0
+
+    def interaction(self) -> np.ndarray | None:
+        """Where the hand will be when it next closes or opens for good, (3,) m, world; None: nothing follows.
+
+        What the labels call the task anchor (`anchors.label`), told from the present state alone.
+        """
+        focus = self.env.family.focus(self.env)
+        return None if focus is None else focus.position
 
     @property
     def holding(self) -> bool:
@@ -93,7 +109,7 @@ class Grasper:
         opening = self.env.robot.opening
         if self._closing:
             held = off < GRASP_RADIUS and height_off < GRASP_RADIUS
-            shut = self.holding and opening < 0.006
+            shut = self.holding and opening < SHUT
             self._closing = self._closing + 1 if held and not shut else 0
         elif off < ALIGNED and height_off < LEVEL and angle < SQUARE and opening > OPENED:
             self._closing = 1

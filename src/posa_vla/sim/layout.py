@@ -80,14 +80,18 @@ def place_objects(
     cells: np.ndarray = PICK_CELLS,
     obstacles: Sequence[Obstacle] = (),
     goals: Sequence[HandGoal] = (),
+    clear: Sequence[Obstacle] = (),
 ) -> tuple[Placed, ...]:
-    """Distinct cells, perturbed, until footprints are apart and the hand can reach the target and the goals."""
+    """Distinct cells, perturbed, until footprints are apart and the hand can reach the target and the goals.
+
+    Objects stand clear of `obstacles` and of `clear`; the hand keeps out of the former only.
+    """
     if len(pairs) > len(cells) // 2:
         raise PosaError(f"{len(pairs)} objects do not fit on a grid of {len(cells)} cells: at most {len(cells) // 2}")
     for _ in range(ATTEMPTS):
         chosen = rng.permutation(len(cells))[: len(pairs)]
         placed = tuple(_perturbed(pair, cells[cell], rng) for pair, cell in zip(pairs, chosen, strict=True))
-        if apart(placed, obstacles) and reachable(placed, obstacles, goals):
+        if apart(placed, [*obstacles, *clear]) and reachable(placed, obstacles, goals):
             return placed
     raise PosaError(f"found no free layout for {len(pairs)} objects in {ATTEMPTS} attempts: use fewer objects")
 

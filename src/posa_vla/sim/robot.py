@@ -3,6 +3,7 @@
 import mujoco
 import numpy as np
 
+from posa_vla.anchors.interaction import InteractionConfig
 from posa_vla.sim.kinematics import ArmKinematics, multiply, quaternion_from_axis_angle
 from posa_vla.sim.scene import ARM_JOINTS, FINGER_JOINTS, GRIP_SITE
 
@@ -38,6 +39,11 @@ class Robot:
         self.data.ctrl[self._arm_ctrl] = joints
         opening = FINGER_OPEN * (1 - action[6]) / 2
         self.data.ctrl[self._finger_ctrl] = (opening, -opening)
+
+    @property
+    def told_to_close(self) -> bool:
+        """Whether the last command closes the gripper, by the threshold of `anchors.interaction`."""
+        return bool(self.data.ctrl[self._finger_ctrl[0]] < (1 - InteractionConfig.close_above) * FINGER_OPEN)
 
     def pose(self) -> tuple[np.ndarray, np.ndarray]:
         """world_from_ee: position (3,) m and quaternion (w, x, y, z) with w >= 0."""

@@ -8,11 +8,12 @@ from posa_vla.errors import unknown_name
 from posa_vla.sim.families.box import BoxTask
 from posa_vla.sim.families.family import Family
 from posa_vla.sim.families.pick import Pick
+from posa_vla.sim.families.place import Place
 
 if TYPE_CHECKING:
     from posa_vla.sim.env import TabletopEnv
 
-_FAMILIES: dict[str, Family] = {family.name: family for family in (Pick(), BoxTask())}
+_FAMILIES: dict[str, Family] = {family.name: family for family in (Pick(), BoxTask(), Place())}
 FAMILIES = tuple(_FAMILIES)
 
 

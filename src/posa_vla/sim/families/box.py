@@ -8,7 +8,7 @@ import numpy as np
 
 from posa_vla.sim.conditions import Pair, Rng
 from posa_vla.sim.episode import Layout
-from posa_vla.sim.families.family import HELD_RISE, Family, Focus, Goal, object_focus
+from posa_vla.sim.families.family import Family, Focus, Goal, object_focus
 from posa_vla.sim.fixtures import (
     BOX_FLOOR,
     BOX_HALF,
@@ -19,7 +19,7 @@ from posa_vla.sim.fixtures import (
     add_box,
     add_lid,
 )
-from posa_vla.sim.grasping import OPENED, Grip, object_grip
+from posa_vla.sim.grasping import OPENED, Grip, held, object_grip
 from posa_vla.sim.instructions import Phrasings
 from posa_vla.sim.kinematics import tilt, yaw_of
 from posa_vla.sim.layout import GRID, grid_axis, grid_cells, place_objects, rectangle
@@ -46,6 +46,8 @@ class BoxTask(Family):
 
     name, index = "box", 1
     stages = ("opened", "picked", "placed")
+    aim = "the arm has to take the lid off a box, put it down, and put that one into the box"
+    success = "the lid lies on the table, the named object was put into the box, and the hand has let it go"
     episode_length = 400
     max_objects = 7
     fixtures = (add_box, add_lid)
@@ -65,7 +67,8 @@ class BoxTask(Family):
     def arrange(self, pairs: list[Pair], goal: Goal, rng: Rng) -> Layout:
         side = 1 if rng.random() < 0.5 else -1
         ends = (NEAR, FAR) if rng.random() < 0.5 else (FAR, NEAR)
-        (box_x, box_y), (lid_x, lid_y) = (np.array([x, side * ASIDE]) + rng.uniform(-JITTER[0], JITTER[0], 2) for x in ends)
+        spots = [np.array([x, side * ASIDE]) + rng.uniform(-JITTER[0], JITTER[0], 2) for x in ends]
+        (box_x, box_y), (lid_x, lid_y) = spots
         yaw = float(rng.uniform(-JITTER[1], JITTER[1]))
         cells = grid_cells(0.50 + grid_axis(GRID), grid_axis(3, -side * OBJECTS_ASIDE))
         box = rectangle((box_x, box_y), (BOX_HALF, BOX_HALF), yaw, BOX_HEIGHT + LID_GRASP)
@@ -82,16 +85,13 @@ class BoxTask(Family):
         }
 
     def focus(self, env: TabletopEnv) -> Focus | None:
-        lid, _ = env.fixture_pose("lid")
-        if not lid_down(env):
-            if lid[2] < BOX_HEIGHT + HELD_RISE:
-                return Focus(env.fixtures.geoms("lid"), lid_grip(env).position)
-            return Focus(env.fixtures.geoms("lid"), lid_goal(env).position)
-        if in_box(env):
-            return None
-        if env.rise(0) < HELD_RISE:
-            return object_focus(env)
-        return Focus(env.fixtures.geoms("box"), box_goal(env).position)
+        let_go = not env.robot.told_to_close  # the fingers take some steps more to open
+        if not (env.stages["opened"] or (lid_down(env) and let_go)):
+            goal = lid_goal if held(env, lid_grip(env)) else lid_grip
+            return Focus(env.fixtures.geoms("lid"), goal(env).position)
+        if held(env, object_grip(env)):
+            return Focus(env.fixtures.geoms("box"), box_goal(env).position)
+        return None if in_box(env) and let_go else object_focus(env)
 
     def expert(self, env: TabletopEnv) -> Any:
         return BoxExpert(env)
@@ -140,19 +140,13 @@ def box_goal(env: TabletopEnv) -> Grip:
     return Grip(np.array([*box[:2], max(lowest, BOX_HEIGHT + OVER_RIM)]), grip.yaw, grip.below)
 
 
-class BoxExpert:
+class BoxExpert(Transfer):
     """First the lid, then the object; which of them follows from where they are."""
-
-    def __init__(self, env: TabletopEnv):
-        self.env, self.hand = env, Transfer(env)
-
-    def reset(self) -> None:
-        self.hand.reset()
 
     def act(self) -> np.ndarray:
         env = self.env
         if not self.env.stages["opened"]:
-            return self.hand.carry(lid_grip(env), lid_goal(env))
-        if in_box(env) and not self.hand.holding:
-            return self.hand.withdraw()
-        return self.hand.carry(object_grip(env), box_goal(env))
+            return self.carry(lid_grip(env), lid_goal(env))
+        if in_box(env) and not self.holding:
+            return self.withdraw()
+        return self.carry(object_grip(env), box_goal(env))

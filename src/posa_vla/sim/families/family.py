@@ -11,6 +11,7 @@ import numpy as np
 
 from posa_vla.sim.conditions import Pair, Rng, draw_look
 from posa_vla.sim.episode import Episode, Layout, Options, choose_pairs, streams
+from posa_vla.sim.grasping import held, object_grip
 from posa_vla.sim.instructions import PICKING, Phrasings
 from posa_vla.sim.layout import PICK_CELLS, place_objects
 from posa_vla.sim.objects import CATEGORIES, COLOURS
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from posa_vla.sim.env import TabletopEnv
 
 HOME_NOISE = 0.02  # rad, uniform, on every arm joint
-HELD_RISE = 0.01  # m above where it stood: the object is in the hand
 IDS_PER_FAMILY = 1000
 
 
@@ -42,7 +42,12 @@ class Goal:
 
 @dataclass(frozen=True)
 class Focus:
-    """What the hand acts on next: geom ids of the model, and where that is, (3,) m in the world frame."""
+    """What the hand acts on next.
+
+    Args:
+        geoms: ids of the model's geoms that it acts on.
+        position: (3,) m, world: where the grip site will be when the fingers next close or open for good.
+    """
 
     geoms: list[int]
     position: np.ndarray
@@ -54,6 +59,8 @@ class Family:
     Class attributes:
         name, index: as options name it, and the block of task ids it owns.
         stages: what has to happen, in order; the last must also last (`env.HOLD_STEPS`).
+        aim: ends the sentence "A sentence names one object among several; …".
+        success: ends the sentence "Success: … and that for half a second".
         episode_length: control steps that an episode may take unless told otherwise.
         gripper_open: whether the hand starts open.
         targets: categories that may be named; None for all.
@@ -65,6 +72,8 @@ class Family:
     name: ClassVar[str]
     index: ClassVar[int]
     stages: ClassVar[tuple[str, ...]] = ("picked",)
+    aim: ClassVar[str] = "the arm has to lift that one by 10 cm and hold it"
+    success: ClassVar[str] = "the named object is lifted by at least 10 cm"
     episode_length: ClassVar[int] = 150
     gripper_open: ClassVar[bool] = True
     targets: ClassVar[tuple[str, ...] | None] = None
@@ -99,9 +108,13 @@ class Family:
         """Which stages hold in the environment's present state."""
         return {"picked": env.lifted() == env.target}
 
+    def mistake(self, env: TabletopEnv) -> str:
+        """What the policy did instead of what was asked, if it is one of the family's known mistakes, or ""."""
+        return ""
+
     def focus(self, env: TabletopEnv) -> Focus | None:
         """What the hand acts on next; None when nothing is left to do."""
-        return None if env.rise(0) > HELD_RISE else object_focus(env)
+        return None if held(env, object_grip(env)) else object_focus(env)
 
     def expert(self, env: TabletopEnv) -> Any:
         """Someone who can do it: `reset()`, and `act()` -> action (7,) from the true state."""
@@ -111,5 +124,5 @@ class Family:
 
 
 def object_focus(env: TabletopEnv) -> Focus:
-    """The named object."""
-    return Focus(env.object_geoms(0), env.object_pose(0)[0])
+    """The named object, to be grasped."""
+    return Focus(env.object_geoms(0), object_grip(env).position)
