@@ -6,6 +6,7 @@ from posa_vla.errors import PosaError, unknown_name
 
 BENCHMARKS = {
     "model": "posa_vla.model.benchmark",
+    "peers": "posa_vla.training.peer_benchmark",
     "anchors": "posa_vla.anchors.benchmark",
     "cache": "posa_vla.data.benchmark",
     "calibrate": "posa_vla.calibration.benchmark",

@@ -77,7 +77,7 @@ def estimate(cell: Cell, rates: Rates, threads: int, dataset_ready: bool, gpu: b
     if limit and not cell.policy_of:
         train = min(train or 60 * limit, 60 * limit)
     return Estimate(
-        dataset=0.0 if dataset_ready else SECONDS_PER_DEMONSTRATION * cell.demonstrations / threads,
+        dataset=0.0 if dataset_ready or cell.policy_of else SECONDS_PER_DEMONSTRATION * cell.demonstrations / threads,
         train=train,
         eval=episode * (cell.episodes or DEFAULT_EPISODES) / _workers(cell, threads),
         basis=", ".join(dict.fromkeys([episode_from] if cell.policy_of else [step_from, episode_from])),
