@@ -1,6 +1,7 @@
 """The command: from a dataset and a CSV to a rig that labelling takes, and every refusal, with nothing written."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from posa_vla.calibration.demos_command import main
 from posa_vla.calibration.mark_command import farthest, spread_rows
 from posa_vla.calibration.mark_command import main as mark
 from posa_vla.calibration.marks import Marks
-from posa_vla.calibration.poses import EpisodePoses, read_poses
+from posa_vla.calibration.poses import EpisodePoses, image_size, read_poses
 from posa_vla.calibration.rigfile import GripperArgs, PoseArgs, open_rig
 from posa_vla.data.label_inputs import EpisodeRows
 from posa_vla.errors import PosaError
@@ -160,6 +161,14 @@ def test_places_on_a_line_or_close_together_do_not_determine_the_camera():
     marks.uv[:] += np.random.default_rng(0).normal(size=marks.uv.shape) * 0.5
     with pytest.raises(PosaError, match=r"do not determine the camera \(expected error .* principal directions"):
         calibrate_demos(both, marks, setup)
+
+
+def test_a_lone_camera_is_called_image(tmp_path):
+    (tmp_path / "meta").mkdir()
+    feature = {"dtype": "image", "shape": [48, 64, 3], "names": ["height", "width", "channels"]}
+    info = {"codebase_version": "v3.0", "features": {"observation.image": feature}}
+    (tmp_path / "meta/info.json").write_text(json.dumps(info))
+    assert image_size(tmp_path, "image") == (64, 48)
 
 
 def test_frames_to_mark_lie_far_apart(poses, dataset, tmp_path):

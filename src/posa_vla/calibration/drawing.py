@@ -73,5 +73,5 @@ def draw(board: Board, rays: np.ndarray, cam_from_board: np.ndarray, rng: np.ran
         sheet, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=BACKGROUND
     )
     size = (rays.shape[1] // FINER, rays.shape[0] // FINER)
-    picture = cv2.GaussianBlur(cv2.resize(fine, size, interpolation=cv2.INTER_AREA), None, BLUR)  # type: ignore[call-overload]
+    picture = cv2.GaussianBlur(cv2.resize(fine, size, interpolation=cv2.INTER_AREA), (0, 0), BLUR)
     return np.clip(picture + GREY_NOISE * rng.normal(size=picture.shape), 0, 255).round().astype(np.uint8)

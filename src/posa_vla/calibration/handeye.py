@@ -124,7 +124,9 @@ def _linear(seen: np.ndarray, middle: np.ndarray) -> list[tuple[np.ndarray, np.n
     parts = (seen[:, :3, :3], seen[:, :3, 3], middle[:, :3, :3], middle[:, :3, 3])
     for method in (cv2.CALIB_ROBOT_WORLD_HAND_EYE_SHAH, cv2.CALIB_ROBOT_WORLD_HAND_EYE_LI):
         try:
-            turn_y, shift_y, turn_x, shift_x = cv2.calibrateRobotWorldHandEye(*map(list, parts), method=method)
+            turn_y, shift_y, turn_x, shift_x = cv2.calibrateRobotWorldHandEye(
+                list(parts[0]), list(parts[1]), list(parts[2]), list(parts[3]), method=method
+            )
         except cv2.error:
             continue
         if _is_rotation(turn_x) and _is_rotation(turn_y):

@@ -16,6 +16,10 @@ FOCAL_SHARE, BEGUN_SHARE = 0.02, 0.2
 """Largest standard deviation of the focal length, as a share of it: in the end, and from the pictures alone (the known
 motion of the hand still adds to it)."""
 
+LONGEST, OBLONG = 8.0, 1.1
+"""Image widths of focal length, and ratio of fx to fy, beyond which a solution has run away: its own standard
+deviation is then tiny, and means nothing."""
+
 
 @dataclass(frozen=True)
 class Intrinsics:
@@ -57,6 +61,13 @@ def estimate_intrinsics(views: list[View], size: tuple[int, int]) -> Intrinsics:
             break
         good[np.flatnonzero(good)[bad]] = False
     share = float((deviations[:2, 0] / np.diag(matrix)[:2]).max())
+    longest, aspect = float(np.diag(matrix)[:2].max()), float(matrix[0, 0] / matrix[1, 1])
+    if longest > LONGEST * max(size) or not 1 / OBLONG < aspect < OBLONG:
+        raise PosaError(
+            f"the views leave the focal length open (fx {matrix[0, 0]:.0f}, fy {matrix[1, 1]:.0f} px for {size[0]}x"
+            f"{size[1]} pictures): the board was seen from the front; add views tilted by 20 to 50 degrees both ways, "
+            "near and far"
+        )
     tilts = [np.degrees(np.arccos(min(abs(cv2.Rodrigues(turn)[0][2, 2]), 1))) for turn in turns]
     check_focal(share, max(tilts), BEGUN_SHARE)
     return Intrinsics(matrix, distortion.ravel()[:DISTORTION_SIZE], good, max(tilts))

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from posa_vla.contract import image_key
-from posa_vla.data.label_inputs import EpisodeRows, hand_poses, image_sides, split_episodes
+from posa_vla.contract import OBS_IMAGES
+from posa_vla.data.label_inputs import LONE_IMAGE, EpisodeRows, camera_name, hand_poses, image_sides, split_episodes
 from posa_vla.data.rewriting import read_columns, read_info
 from posa_vla.errors import PosaError
 from posa_vla.rigs import Rig
@@ -52,11 +52,14 @@ def read_poses(root: Path, rig: Rig) -> EpisodePoses:
 def image_size(root: Path, camera: str) -> tuple[int, int]:
     """Width and height of a camera's pictures in the dataset."""
     features = read_info(root)["features"]
-    if image_key(camera) not in features:
-        prefix = image_key("")
-        names = [key.removeprefix(prefix) for key in features if key.startswith(prefix)]
-        raise PosaError(f"{root} has no camera {camera!r}: its cameras are {', '.join(names) or 'none'}")
-    height, width = image_sides(features[image_key(camera)])
+    recorded = {
+        camera_name(key): item
+        for key, item in features.items()
+        if key == LONE_IMAGE or key.startswith(f"{OBS_IMAGES}.")
+    }
+    if camera not in recorded:
+        raise PosaError(f"{root} has no camera {camera!r}: its cameras are {', '.join(recorded) or 'none'}")
+    height, width = image_sides(recorded[camera])
     return width, height
 
 

@@ -99,7 +99,7 @@ def show(placement: Placement, board: Board, count: int, rng: np.random.Generato
         last = homogeneous(Rotation.from_euler("z", 30, degrees=True).as_matrix(), np.array([0.45, -0.05, 0.01]))
     else:
         last = homogeneous(Rotation.from_euler("yz", [12, 70], degrees=True).as_matrix(), np.array([0.02, -0.01, 0.05]))
-    seen = []
+    seen: list[np.ndarray] = []
     while len(seen) < count:
         lean = Rotation.from_rotvec(np.radians(placement.tilt) * _in_disc(rng))
         turn = lean * Rotation.from_euler("z", rng.uniform(-180, 180), degrees=True)
