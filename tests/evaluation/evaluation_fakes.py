@@ -132,6 +132,7 @@ class FakePolicy:
     has_attention = True
     needs_anchors = False
     planned = True
+    space = None
 
     def __init__(self, noise: float = 0.3) -> None:
         self.noise = noise

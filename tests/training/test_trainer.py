@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -243,3 +244,30 @@ def test_two_processes_train_one_policy(dataset, tmp_path):
     again = [*launch, "--resume=true", f"--output_dir={folder}"]
     subprocess.run(again, capture_output=True, check=True, timeout=300)
     assert contents(folder, 6) == contents(tmp_path / "out", 6)
+
+
+def test_fine_tuning_begins_with_the_checkpoints_weights_and_without_a_first_stage(run, dataset, tmp_path):
+    source = shutil.copytree(run / "checkpoints" / "last" / "pretrained_model", tmp_path / "source")
+    words = ["--policy.optimizer_lr=0", "--steps=2", "--batch_size=4", "--log_freq=1", "--threads=1"]
+    folder = tmp_path / "run"
+    where = [f"--dataset.root={dataset}", f"--output_dir={folder}"]
+    assert trainer.main([f"--policy.path={source}", *words, *where]) == 0
+    (before, after) = (
+        PosaVLAPolicy.from_pretrained(pretrained).state_dict()
+        for pretrained in (source, folder / "checkpoints/last/pretrained_model")
+    )
+    assert (int(before.pop("steps")), int(after.pop("steps"))) == (6, 2)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all("action_loss" in line for line in read_log(folder / "log.jsonl"))
+    shutil.rmtree(source)
+    assert trainer.main(["--resume=true", f"--output_dir={folder}"]) == 0
+
+
+def test_fine_tuning_keeps_the_network(run, dataset, tmp_path, capsys):
+    source = run / "checkpoints" / "last" / "pretrained_model"
+    words = [f"--policy.path={source}", "--policy.width=64", f"--dataset.root={dataset}", f"--output_dir={tmp_path}"]
+    assert cli.main(["train", *words]) == 2
+    assert "of another size" in capsys.readouterr().err
+    assert cli.main(["train", "--policy.type=act", *words]) == 2
+    assert "found act" in capsys.readouterr().err

@@ -5,7 +5,7 @@ of pixel k is k + 0.5; anchors hold u = x / W, v = y / H. Every transformation h
 of the source image resampled to the output size, so that anchors move by the same two numbers per axis.
 
 Evaluation sees `centre_crop`, the window that training's random ones are centred on; `uncrop_uv` maps what
-the network predicts in the crop back to the whole image.
+the network predicts in the crop back to the whole image, `Windows.uncrop` does so for any window.
 """
 
 from dataclasses import dataclass, fields
@@ -72,10 +72,47 @@ class AugmentationConfig:
                 raise PosaError(f"augmentation.{name} needs 0 < low <= high <= {limit:g}, found ({low}, {high})")
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Windows:
+    """Which part of each image was kept: uv_out = scale · uv_in + offset, depth_out = depth_in / zoom.
+
+    Args:
+        scale: (B, C, 2), of u and v, both normalised to their own image.
+        offset: (B, C, 2).
+        zoom: (B, C).
+    """
+
+    scale: Tensor
+    offset: Tensor
+    zoom: Tensor
+
+    def uncrop(self, uv: Tensor) -> Tensor:
+        """(B, C, K, 2) in the window to (B, C, K, 2) in the whole image."""
+        return (uv - self.offset.unsqueeze(2)) / self.scale.unsqueeze(2)
+
+    @classmethod
+    def centred(cls, count: tuple[int, int], image_size: tuple[int, int], output_size: Size) -> "Windows":
+        """Those of `centre_crop` for (B, C) images of height and width `image_size`."""
+        (H, W), (out_h, out_w) = image_size, _output_size(image_size, output_size)
+        top, left = (H - out_h) // 2, (W - out_w) // 2
+        scale = torch.tensor([W / out_w, H / out_h]).expand(*count, 2)
+        return cls(scale, torch.tensor([-left / out_w, -top / out_h]).expand(*count, 2), torch.ones(count))
+
+    def to(self, device: torch.device) -> "Windows":
+        return Windows(self.scale.to(device), self.offset.to(device), self.zoom.to(device))
+
+
 def augment(
     images: Tensor, anchors: Tensor, config: AugmentationConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
+    """`augment_windows` without the windows."""
+    return augment_windows(images, anchors, config, generator)[:2]
+
+
+@torch.no_grad()
+def augment_windows(
+    images: Tensor, anchors: Tensor, config: AugmentationConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Windows]:
     """Transforms each image at random and moves its anchors along.
 
     Depth follows the zoom, d' = d / zoom: a camera of unchanged focal length sees the magnified picture when
@@ -89,12 +126,14 @@ def augment(
         generator: source of every random number, so that one seed gives one result; it may stay on the CPU.
 
     Returns:
-        images (B, C, 3, h, w) float in [0, 1] and anchors (B, C, 2, 4) normalised to h, w: new tensors.
+        images (B, C, 3, h, w) float in [0, 1] and anchors (B, C, 2, 4) normalised to h, w, new tensors; and the
+        windows that were cut out.
     """
     _check_shapes(images, anchors)
-    if not config.enabled:
-        return centre_crop(_as_float(images), anchors, config.output_size)
     B, C, _, H, W = images.shape
+    if not config.enabled:
+        windows = Windows.centred((B, C), (H, W), config.output_size).to(images.device)
+        return *centre_crop(_as_float(images), anchors, config.output_size), windows
     out_h, out_w = _output_size((H, W), config.output_size)
     draws = _draw(B * C, (H, W), (out_h, out_w), config, generator)
     flat, on_device = images.flatten(0, 1), draws.to(images.device)
@@ -106,7 +145,8 @@ def augment(
             part = slice(start, start + step)
             moved[part] = _transform(_as_float(flat[part]), on_device[part], (out_h, out_w))
     scale, offset = _window_map(draws, (H, W), (out_h, out_w))
-    return moved.view(B, C, 3, out_h, out_w), _move_anchors(anchors, scale, offset, draws.zoom)
+    windows = Windows(scale.view(B, C, 2), offset.view(B, C, 2), draws.zoom.view(B, C)).to(images.device)
+    return moved.view(B, C, 3, out_h, out_w), _move_anchors(anchors, scale, offset, draws.zoom), windows
 
 
 @overload

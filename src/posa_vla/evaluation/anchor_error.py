@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from posa_vla.contract import ANCHOR_NAMES
+from posa_vla.evaluation.space_error import Space, space_errors, summarise_space
 
 FIRST, EPISODE = "first", "episode"
 
@@ -44,11 +45,13 @@ class AnchorTrack:
     ``random_object``: (samples, C, 2), the expected error of pointing at a random object in the image;
     ``confidence``: (samples, C, 2), the map's highest value; ``contrast``: (samples, C, 2), that less its median,
     near zero for a flat map; ``objects``: names (n,); ``object_uv``: (samples, C, n, 2), null outside the image;
-    ``ahead``: (samples,), whether an interaction is still to come.
+    ``ahead``: (samples,), whether an interaction is still to come; ``space``: (samples, C + 1, 2), metres, see
+    `space_error`, only of a policy that tells depths.
     """
 
     def __init__(self, cameras: tuple[str, ...], image_sizes: dict[str, tuple[int, int]]) -> None:
         self.cameras = cameras
+        self.image_sizes = image_sizes
         self.sizes = np.array([image_sizes[camera] for camera in cameras], np.float64)  # (C, 2) width, height
         self.steps: list[int] = []
         self.predicted: list[np.ndarray] = []
@@ -59,8 +62,16 @@ class AnchorTrack:
         self.objects: list[str] = []
         self.object_uv: list[np.ndarray] = []
         self.ahead: list[bool] = []
+        self.space: list[np.ndarray] = []
 
-    def add(self, step: int, view: tuple[np.ndarray, np.ndarray], truth: Any, interaction: np.ndarray | None) -> None:
+    def add(
+        self,
+        step: int,
+        view: tuple[np.ndarray, np.ndarray],
+        truth: Any,
+        interaction: np.ndarray | None,
+        space: Space | None = None,
+    ) -> None:
         """One sample.
 
         Args:
@@ -68,6 +79,7 @@ class AnchorTrack:
             view: maps (C, 2, Hp, Wp) and predicted points (C, 2, 2).
             truth: the environment's ground truth at that step.
             interaction: (3,) m, world: where the hand will be at its next interaction; None: nothing follows.
+            space: what the policy says of depth, or None.
         """
         maps, predicted = view
         positions = np.array([item.position for item in truth.objects])
@@ -93,6 +105,11 @@ class AnchorTrack:
         self.objects = [item.name for item in truth.objects]
         self.object_uv.append(seen)
         self.ahead.append(interaction is not None)
+        if space is not None:
+            task = np.full(3, np.nan) if interaction is None else interaction
+            points = np.array([task, np.asarray(truth.ee_pose)[:3]], np.float64)
+            seen = ~np.isnan(true).any(axis=-1)
+            self.space.append(space_errors(space, predicted, points, seen, self.cameras, self.image_sizes, truth))
 
     def to_json(self) -> dict[str, Any] | None:
         if not self.steps:
@@ -109,6 +126,7 @@ class AnchorTrack:
             "objects": self.objects,
             "object_uv": _rounded(np.stack(self.object_uv), 3),
             "ahead": self.ahead,
+            **({"space": _rounded(np.stack(self.space), 4)} if self.space else {}),
         }
 
 
@@ -139,8 +157,10 @@ def summarise_anchors(
                 constant = training_means[camera][frames][anchor] if training_means else None
                 row[frames] = _errors(tracks, index, anchor, frames, size, constant)
             rows.append(row)
+    space = summarise_space(tracks)
     return {
         "rows": rows,
+        **({"space": space} if space else {}),
         "constant_is": "mean of the training anchors" if training_means else "mean of the evaluated scenes",
         "episodes": len(tracks),
     }

@@ -51,8 +51,7 @@ class PolicyArgs:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        if self.path == Path(reference.NAME) and not self.path.exists():
-            self.path = reference.FOLDER
+        self.path = reference.resolve(self.path)
 
 
 @dataclass

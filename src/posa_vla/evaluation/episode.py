@@ -13,6 +13,7 @@ from posa_vla.evaluation.anchor_error import AnchorTrack
 from posa_vla.evaluation.motion import log_dimensionless_jerk, path_length
 from posa_vla.evaluation.privileged import GROUND_TRUTH_ANCHORS, observed
 from posa_vla.evaluation.records import FAILURE, SUCCESS, EpisodeRecord, Job, Motion
+from posa_vla.evaluation.space_error import Space
 
 Attention = tuple[np.ndarray, np.ndarray]
 """Maps (C, 2, Hp, Wp) in [0, 1] and points (C, 2, 2)."""
@@ -25,6 +26,7 @@ class Policy(Protocol):
     has_attention: bool
     needs_anchors: bool  # the true anchors beside the observation
     planned: bool  # the last `act` computed a chunk of actions
+    space: Space | None  # what the last `attention` said of depth
 
     def check(self, observation: dict[str, Any]) -> None: ...
     def reset(self, seed: int) -> None: ...
@@ -157,7 +159,7 @@ class _Sampler:
             return
         view = self.policy.attention(observation, task) if self.policy.has_attention else None
         if due and self.anchors is not None and view is not None:
-            self.anchors.add(step, view, truth, interaction)
+            self.anchors.add(step, view, truth, interaction, self.policy.space)
         if self.watch:
             self.watch(observation, view)
 

@@ -25,7 +25,7 @@ def true_anchors(
     """
     anchors = np.ones((len(cameras), 2, 4), np.float32)  # visibility: geometry alone cannot see an occlusion
     for index, name in enumerate(cameras):
-        camera = _camera(name, sizes[name], *truth.cameras[name])
+        camera = simulator_camera(name, sizes[name], *truth.cameras[name])
         anchors[index, END_ANCHOR, :3] = camera.project(np.asarray(truth.ee_pose)[:3])
         if interaction is None:
             anchors[index, TASK_ANCHOR] = UNKNOWN
@@ -46,6 +46,7 @@ def observed(observation: dict[str, Any], policy: Any, env: Any, expert: Any) ->
     return {**observation, ANCHORS: anchors}
 
 
-def _camera(name: str, size: tuple[int, int], intrinsics: np.ndarray, cam_from_world: np.ndarray) -> Camera:
+def simulator_camera(name: str, size: tuple[int, int], intrinsics: np.ndarray, cam_from_world: np.ndarray) -> Camera:
+    """One of the environment's cameras as it stands now, whatever it is mounted on."""
     (fx, _, cx), (_, fy, cy), _ = np.asarray(intrinsics)
     return Camera(name, *size, fx, fy, cx, cy, "world", cam_from_world)

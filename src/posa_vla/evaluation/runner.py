@@ -17,6 +17,8 @@ from lerobot.utils.import_utils import register_third_party_plugins
 
 from posa_vla.contract import ANCHORS
 from posa_vla.errors import PosaError
+from posa_vla.evaluation.space_error import Space
+from posa_vla.policy.attention import AttentionView
 from posa_vla.training.bundle import resolve
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -93,6 +95,7 @@ class PolicyRunner:
         self.has_attention = hasattr(self.policy, "attention")
         self.needs_anchors = bool(getattr(self.policy, "needs_anchors", False))
         self.planned = False
+        self.space: Space | None = None
         self._watch_planning()
         self.cameras = tuple(name.removeprefix(f"{OBS_IMAGES}.") for name in self.config.image_features)
 
@@ -145,10 +148,19 @@ class PolicyRunner:
         return action.squeeze(0).float().cpu().numpy()
 
     def attention(self, observation: dict[str, Any], task: str) -> tuple[np.ndarray, np.ndarray]:
-        """Anchor maps (C, 2, Hp, Wp) in [0, 1] and their points (C, 2, 2); leaves the noise untouched."""
-        with torch.random.fork_rng(), torch.inference_mode(), self._autocast():
-            view = self.policy.attention(self._batch(observation, task))
+        """Anchor maps (C, 2, Hp, Wp) in [0, 1] and their points (C, 2, 2); leaves the noise untouched.
+
+        `space` then holds what the policy says of depth, if it does.
+        """
+        view = self.attention_of(self._batch(observation, task))
+        depth, points = getattr(view, "depth", None), getattr(view, "points", None)
+        self.space = None if depth is None else Space(_first(depth), None if points is None else _first(points))
         return view.maps[0].float().cpu().numpy(), view.uv[0].float().cpu().numpy()
+
+    def attention_of(self, batch: dict[str, Any]) -> AttentionView:
+        """Where the policy looks for preprocessed observations; leaves the noise untouched."""
+        with torch.random.fork_rng(), torch.inference_mode(), self._autocast():
+            return self.policy.attention(batch)
 
     def _batch(self, observation: dict[str, Any], task: str) -> dict[str, Any]:
         batch: dict[str, Any] = preprocess_observation(observation)
@@ -161,6 +173,11 @@ class PolicyRunner:
         if getattr(self.config, "use_amp", False):
             return torch.autocast(device_type=torch.device(self.config.device).type)
         return contextlib.nullcontext()
+
+
+def _first(values: torch.Tensor) -> np.ndarray:
+    """Of a batch of one."""
+    return values[0].double().cpu().numpy()
 
 
 def _configure(path: Path, source: PolicySource) -> PreTrainedConfig:

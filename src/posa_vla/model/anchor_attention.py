@@ -44,6 +44,7 @@ class Focus:
         confidence: (B, C, K) in [0, 1].
         weights: (B, C, K, P), over which the feature at the anchor is averaged; all zero where there is none.
         logits: of the maps, (B, C, K, P); None for true ones.
+        depth: (B, C, K), metres along the optical axis, as in the window; None where nothing tells.
     """
 
     maps: Tensor
@@ -51,6 +52,7 @@ class Focus:
     confidence: Tensor
     weights: Tensor
     logits: Tensor | None = None
+    depth: Tensor | None = None
 
 
 def predicted_focus(logits: Tensor, grid: tuple[int, int]) -> Focus:
@@ -62,13 +64,13 @@ def predicted_focus(logits: Tensor, grid: tuple[int, int]) -> Focus:
 def true_focus(anchors: Tensor, count: int, grid: tuple[int, int], sigma_task: float, sigma_end: float) -> Focus:
     """What the first `count` of labelled anchors (B, C, 2, 4) say, with the maps that would supervise attention.
 
-    Unknown, out of frame, behind the camera: an empty map, confidence 0 and the coordinate (0, 0).
+    Unknown, out of frame, behind the camera: an empty map, confidence 0, the coordinate (0, 0) and depth 0.
     """
     targets = anchor_maps(anchors, grid, None, sigma_task, sigma_end)
     maps, seen = targets.maps[:, :, :count].flatten(-2), targets.in_frame[:, :, :count]
     uv = anchors[:, :, :count, :2] * seen.unsqueeze(-1)
     weights = maps / maps.sum(-1, keepdim=True).clamp(min=1e-6)
-    return Focus(maps, uv, seen.to(maps.dtype), weights)
+    return Focus(maps, uv, seen.to(maps.dtype), weights, depth=anchors[:, :, :count, 2] * seen)
 
 
 def gate_features(features: Tensor, maps: Tensor, mode: str) -> Tensor:

@@ -11,6 +11,7 @@ CHOICES = {
     "maps": ("predicted", "ground_truth"),
     "gate": ("max", "sum", "concat", "none"),
     "contrastive": ("paper", "visual", "none"),
+    "anchor_depth": ("none", "predicted"),
     "task_labels": ("next_event", "event_frames"),
     "flow_time": ("beta", "beta_literal", "uniform"),
 }
@@ -46,6 +47,9 @@ class NetworkConfig:
             coordinates: an upper bound. It trains no attention, and wants the anchors at inference too.
         gate: how M_task and M_end merge into the gate: `max` (ours, after App. 12), `sum`, `concat`, `none`.
         anchor_tokens: give the transformer one token per anchor and view: coordinate, confidence, feature.
+        anchor_depth: `predicted`: a small head tells each anchor's distance in each view; `none` (the paper).
+        point_tokens: give the transformer one token per anchor with its place in space, from the depths of all views
+            and the cameras' calibration, which the policy takes from the dataset's labels.
         end_anchor: predict, supervise and use the end anchor.
         spatial_loss: the focal term of Eq. 5.
         contrastive: Eq. 6-10: `paper`, `visual` (v against the other sample's text), or `none`.
@@ -58,6 +62,10 @@ class NetworkConfig:
             every candidate costs almost nothing where it is wrong, and from scratch it took twice as long to
             find the named object: docs/results.md).
         spatial_weight: weight of the focal term inside L_f (ours: 1, with the sum-normalised form).
+        visibility_weighting: an anchor counts by how much of it the camera sees (ours); if false, fully (the paper).
+            Labels from geometry alone call everything seen, and the switch changes nothing.
+        depth_weight: weight of the depth term, which stands beside L_anchor so that alpha keeps its meaning (ours: 1;
+            the term is about the error as a share of the distance).
         alpha: L_anchor = alpha L_f + (1 - alpha) L_c (paper: 0.5).
         anchor_weight: lambda of Eq. 17 (paper: 1.0).
         flow_time: distribution of tau; `beta` weights the noisy end as pi0 does, `beta_literal` reads the paper
@@ -90,6 +98,8 @@ class NetworkConfig:
     maps: str = "predicted"
     gate: str = "max"
     anchor_tokens: bool = True
+    anchor_depth: str = "none"
+    point_tokens: bool = False
     end_anchor: bool = True
     spatial_loss: bool = True
     contrastive: str = "paper"
@@ -100,6 +110,8 @@ class NetworkConfig:
     tau_pos: float = 0.7
     focal_gamma: float = 2.0
     spatial_weight: float = 1.0
+    visibility_weighting: bool = True
+    depth_weight: float = 1.0
     alpha: float = 0.5
     anchor_weight: float = 1.0
     flow_time: str = "beta"
@@ -120,6 +132,18 @@ class NetworkConfig:
             )
         if self.encoder == "tiny" and self.dense_encoder != "shared":
             raise PosaError("encoder=tiny has no second image encoder: set dense_encoder=shared")
+        if self.predicts_depth and not self.spatial_loss:
+            raise PosaError(
+                "anchor_depth=predicted reads the depth where the map looks, which spatial_loss=false never teaches "
+                "it: leave the spatial loss on"
+            )
+        if self.point_tokens and self.maps == "predicted" and self.anchor_depth == "none":
+            raise PosaError("point_tokens needs depths: set anchor_depth=predicted (or maps=ground_truth)")
+
+    @property
+    def predicts_depth(self) -> bool:
+        """Whether there is a head that tells depths; with true maps they are the labels' own."""
+        return self.anchor_depth == "predicted" and self.maps == "predicted"
 
     @property
     def uses_anchor_loss(self) -> bool:

@@ -31,7 +31,7 @@ def pooled_anchor_features(patches: Tensor, positives: Tensor) -> tuple[Tensor, 
 
     Args:
         patches: F_I (B, C, P, D).
-        positives: Ω+ (B, C, P) bool.
+        positives: Ω+ (B, C, P), bool or weights in [0, 1].
 
     Returns:
         v (B, D), zero where Ω+ is empty in every camera; present (B,) bool.
@@ -39,7 +39,7 @@ def pooled_anchor_features(patches: Tensor, positives: Tensor) -> tuple[Tensor, 
     inside = positives.to(patches.dtype)
     count = inside.sum((1, 2))
     total = torch.einsum("bcp,bcpd->bd", inside, patches)
-    return total / count.clamp(min=1).unsqueeze(-1), count > 0
+    return total / count.clamp(min=1e-3).unsqueeze(-1), count > 0
 
 
 def _gather(x: Tensor) -> Tensor:

@@ -23,8 +23,11 @@ from posa_vla.model.anchor_attention import (
     resample,
     true_focus,
 )
+from posa_vla.model.anchor_depth import DepthHead, depth_loss
+from posa_vla.model.anchor_points import AnchorPoints, PointTokens, locate
 from posa_vla.model.configuration import NetworkConfig
 from posa_vla.model.losses import ContrastiveLoss, flow_loss, focal_loss, pooled_anchor_features
+from posa_vla.model.views import Views
 
 FOURIER_BANDS = 5
 
@@ -41,6 +44,7 @@ class Batch:
         anchors: (B, C, 2, 4) as in the contract, or None where nothing asks for them.
         steps_to_interaction: (B, 1) or None; needed for `event_frames` only.
         task: (B,) goal ids.
+        views: from where the images were taken; needed for `point_tokens` only.
     """
 
     images: Tensor
@@ -52,22 +56,29 @@ class Batch:
     anchors: Tensor | None
     steps_to_interaction: Tensor | None
     task: Tensor
+    views: Views | None = None
 
 
 @dataclass
 class Sight:
-    """What was seen, text f_x (B, Dt) and patches F_I (B, C, P, Dv) on a grid, and where to look in it."""
+    """What was seen, text f_x (B, Dt) and patches F_I (B, C, P, Dv) on a grid, where to look in it, and from where."""
 
     text: Tensor
     end_text: Tensor
     patches: Tensor
     focus: Focus
     grid: tuple[int, int]
+    views: Views | None = None
 
     @property
     def maps(self) -> Tensor:
         """M (B, C, K, Hp, Wp) in [0, 1]; K = 2 (task, end), or 1 without the end anchor."""
         return self.focus.maps.unflatten(-1, self.grid)
+
+    @property
+    def points(self) -> AnchorPoints | None:
+        """The anchors in space; None without depths or calibrated views."""
+        return None if self.views is None or self.focus.depth is None else locate(self.focus, self.views)
 
 
 class PosaNetwork(nn.Module):
@@ -111,6 +122,10 @@ class PosaNetwork(nn.Module):
             self.anchor_position = nn.Parameter(0.02 * torch.randn(1, config.num_cameras, len(self.anchor_names), D))
         self.memory_norm = nn.LayerNorm(D)
         self.action_transformer = ActionTransformer(config.action_dim, config.chunk_size, D, config.depth, config.heads)
+        if config.predicts_depth:
+            self.depth_head = DepthHead(Dv, config.num_cameras, len(self.anchor_names))
+        if config.point_tokens:
+            self.point_tokens = PointTokens(D, len(self.anchor_names))
 
     @property
     def dense_grid(self) -> tuple[int, int]:
@@ -124,10 +139,18 @@ class PosaNetwork(nn.Module):
 
     # ---- look -----------------------------------------------------------------------------------------------
 
-    def look(self, images: Tensor, tokens: Tensor, mask: Tensor, anchors: Tensor | None = None) -> Sight:
+    def look(
+        self,
+        images: Tensor,
+        tokens: Tensor,
+        mask: Tensor,
+        anchors: Tensor | None = None,
+        views: Views | None = None,
+    ) -> Sight:
         """Encodes images (B, C, 3, S, S) and text (B, L), and attends: M_task asks with f_x, M_end with f_e.
 
         The true anchors (B, C, 2, 4) take the attention's place where `maps` says so, and are not read otherwise.
+        `views` say from where the images were taken; only points in space need them.
         """
         B, C = images.shape[:2]
         text = self.text_encoder(tokens, mask)  # (B, Dt)
@@ -142,7 +165,9 @@ class PosaNetwork(nn.Module):
             queries = (text, end_text)[: len(self.attentions)]
             logits = [attend(query, patches) for attend, query in zip(self.attentions, queries, strict=True)]
             focus = predicted_focus(torch.stack(logits, dim=2), grid)
-        return Sight(text, end_text, patches, focus, grid)
+        if config.predicts_depth:
+            focus.depth = self.depth_head(focus, patches)
+        return Sight(text, end_text, patches, focus, grid, views)
 
     def remember(self, images: Tensor, sight: Sight, state: Tensor) -> Tensor:
         """z_obs (B, N, D): gated patches of every camera, anchor tokens, f_x and the state."""
@@ -156,6 +181,10 @@ class PosaNetwork(nn.Module):
         memory = [patches.flatten(1, 2), self.embed_text(sight.text)[:, None], self.embed_state(state)[:, None]]
         if self.config.anchor_tokens:
             memory.append(self._anchor_tokens(sight, dense))
+        if self.config.point_tokens:
+            points = sight.points
+            assert points is not None and sight.views is not None, "point_tokens needs the views"
+            memory.append(self.point_tokens(points, sight.views))
         return self.memory_norm(torch.cat(memory, dim=1))
 
     def _pool(self, tokens: Tensor) -> Tensor:
@@ -197,7 +226,7 @@ class PosaNetwork(nn.Module):
         self, batch: Batch, anchor_only: bool = False, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """L_total = L_action + λ L_anchor (Eq. 17), or L_anchor alone in the first stage; and what to log."""
-        sight = self.look(batch.images, batch.tokens, batch.mask, batch.anchors)
+        sight = self.look(batch.images, batch.tokens, batch.mask, batch.anchors, batch.views)
         anchor_loss, info = self.anchor_loss(sight, batch)
         if anchor_only:
             return anchor_loss, info | {"loss": anchor_loss.detach()}
@@ -217,26 +246,37 @@ class PosaNetwork(nn.Module):
         return flow_loss(velocity, actions - noise, is_pad)
 
     def anchor_loss(self, sight: Sight, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """L_anchor = α L_f + (1 - α) L_c; zero where both are switched off."""
+        """L_anchor = α L_f + (1 - α) L_c, and the depth term beside it; zero where all are switched off."""
         config, logits = self.config, sight.focus.logits
         zero = sight.focus.maps.sum() * 0.0
         if batch.anchors is None or logits is None or not config.uses_anchor_loss:
             return zero, {}
         targets = self._targets(batch, sight.grid)
         omega = positives(targets, config.tau_pos)  # (B, C, 2, Hp, Wp)
+        weight = targets.weight if config.visibility_weighting else targets.known.to(targets.weight.dtype)
         spatial, contrastive = zero, zero
         if config.spatial_loss:
             K = len(self.anchor_names)
             maps = targets.maps[:, :, :K].flatten(-2)
             spatial = config.spatial_weight * focal_loss(
-                logits, maps, targets.weight[:, :, :K], targets.known[:, :, :K], config.focal_gamma
+                logits, maps, weight[:, :, :K], targets.known[:, :, :K], config.focal_gamma
             )
         if config.contrastive != "none":
-            contrastive = self._contrastive(sight, omega.flatten(-2), batch.task)
+            contrastive = self._contrastive(sight, omega.flatten(-2) * weight.unsqueeze(-1), batch.task)
         alpha = config.alpha
+        loss = alpha * spatial + (1 - alpha) * contrastive
         info = {"focal_loss": spatial.detach(), "contrastive_loss": contrastive.detach()}
         info |= self._diagnose(sight, targets, omega, batch)
-        return alpha * spatial + (1 - alpha) * contrastive, info
+        if sight.focus.depth is not None:
+            depth = self._depth_loss(sight.focus.depth, targets, weight, batch.anchors)
+            loss = loss + config.depth_weight * depth
+            info["depth_loss"] = depth.detach()
+        return loss, info
+
+    def _depth_loss(self, depth: Tensor, targets: AnchorTargets, weight: Tensor, anchors: Tensor) -> Tensor:
+        K = len(self.anchor_names)
+        seen = (targets.known & targets.in_frame)[:, :, :K]
+        return depth_loss(depth, anchors[:, :, :K], weight[:, :, :K], seen)
 
     def _targets(self, batch: Batch, grid: tuple[int, int]) -> AnchorTargets:
         anchors = batch.anchors

@@ -22,11 +22,15 @@ class AttentionView:
         maps: (B, C, 2, Hp, Wp) in [0, 1] on a grid over the whole image; zero where the network saw nothing.
         uv: (B, C, 2, 2), soft-argmax of the maps as fractions of the image's width and height, or the true points.
         confidence: (B, C, 2) in [0, 1], the highest value of each map; 1 for a true point.
+        depth: (B, C, 2), metres along the optical axis; None where the policy tells none.
+        points: (B, 2, 3), metres, the robot's world frame, from all cameras together; None without `point_tokens`.
     """
 
     maps: Tensor
     uv: Tensor
     confidence: Tensor
+    depth: Tensor | None = None
+    points: Tensor | None = None
 
 
 def view_of(sight: Sight, image_size: tuple[int, int], output_size: Size) -> AttentionView:
@@ -40,7 +44,9 @@ def view_of(sight: Sight, image_size: tuple[int, int], output_size: Size) -> Att
     confidence = sight.focus.confidence.float()
     uv = sight.focus.uv.float().masked_fill(confidence.unsqueeze(-1) == 0, torch.nan)  # (B, C, K, 2)
     maps = _uncrop_maps(sight.maps.float(), image_size, output_size)
-    view = AttentionView(maps, uncrop_uv(uv, image_size, output_size), confidence)
+    depth = None if sight.focus.depth is None else sight.focus.depth.masked_fill(confidence == 0, torch.nan)
+    points = None if sight.points is None else sight.points.position
+    view = AttentionView(maps, uncrop_uv(uv, image_size, output_size), confidence, depth, points)
     return view if maps.shape[2] == 2 else _without_end(view)
 
 
@@ -48,9 +54,16 @@ def _without_end(view: AttentionView) -> AttentionView:
     task = slice(TASK_ANCHOR, TASK_ANCHOR + 1)
     return AttentionView(
         maps=torch.cat([view.maps[:, :, task], torch.zeros_like(view.maps[:, :, task])], dim=2),
-        uv=torch.cat([view.uv[:, :, task], torch.full_like(view.uv[:, :, task], torch.nan)], dim=2),
+        uv=_with_nan(view.uv[:, :, task], 2),
         confidence=torch.cat([view.confidence[:, :, task], torch.zeros_like(view.confidence[:, :, task])], dim=2),
+        depth=None if view.depth is None else _with_nan(view.depth, 2),
+        points=None if view.points is None else _with_nan(view.points, 1),
     )
+
+
+def _with_nan(of_task: Tensor, dim: int) -> Tensor:
+    """The task anchor's values, and NaN where the end anchor's would stand."""
+    return torch.cat([of_task, torch.full_like(of_task, torch.nan)], dim=dim)
 
 
 def _uncrop_maps(maps: Tensor, image_size: tuple[int, int], output_size: Size) -> Tensor:

@@ -12,6 +12,7 @@ from posa_vla.contract import ACTION, ANCHORS, STATE, STEPS_TO_INTERACTION
 from posa_vla.data.augmentation import AugmentationConfig
 from posa_vla.errors import PosaError
 from posa_vla.model.configuration import NetworkConfig, preset
+from posa_vla.policy.geometry import RigGeometry
 
 NETWORK_FIELDS = tuple(field.name for field in fields(NetworkConfig))
 FROM_FEATURES = ("num_cameras", "state_dim", "action_dim")
@@ -52,6 +53,7 @@ class PosaVLAConfig(NetworkOverrides, PreTrainedConfig):
             centre one afterwards (7/8: 112 of 128 pixels). `augmentation.output_size` in pixels goes before it.
         augmentation: Random changes of training images; geometric ones move the anchors along.
         normalization_mapping: How each kind of feature is normalised. Actions: quantiles to [-1, 1] (ours).
+        geometry: The rig's cameras, for `point_tokens`; training takes them from the dataset's labels.
         rtc_config: Real-time chunking, set by LeRobot's rollout; None plans every chunk on its own.
         optimizer_lr: AdamW's learning rate (paper: 3e-4).
         optimizer_betas: AdamW's betas (paper: 0.95, 0.999).
@@ -76,6 +78,7 @@ class PosaVLAConfig(NetworkOverrides, PreTrainedConfig):
             "ACTION": NormalizationMode.QUANTILES,
         }
     )
+    geometry: RigGeometry | None = None
     rtc_config: RTCConfig | None = None
     optimizer_lr: float = 3e-4
     optimizer_betas: tuple[float, float] = (0.95, 0.999)

@@ -20,16 +20,19 @@ from posa_vla.contract import (
     ANCHORS,
     LANGUAGE_MASK,
     LANGUAGE_TOKENS,
+    RAW_STATE,
     STATE,
     STEPS_TO_INTERACTION,
     TASK_INDEX,
 )
-from posa_vla.data.augmentation import augment, centre_crop
+from posa_vla.data.augmentation import Windows, augment_windows, centre_crop
 from posa_vla.data.tasks import task_ids
 from posa_vla.errors import PosaError
 from posa_vla.model.network import Batch, PosaNetwork, Sight
+from posa_vla.model.views import Views
 from posa_vla.policy.attention import AttentionView, view_of
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
+from posa_vla.policy.dataset import anchor_rows, rig_geometry
 from posa_vla.policy.image_transforms import refuse_geometric_transforms, running_train_config
 from posa_vla.policy.processor_posa_vla import InstructionTokenizerStep
 from posa_vla.policy.weights import check_config, load_strictly, read_end_tokens
@@ -82,7 +85,7 @@ class PosaVLAPolicy(PreTrainedPolicy):
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_step", int(module.steps)))
         if dataset_meta is not None and dataset_meta.tasks is not None:  # None: a recording that begins
             sentences = list(dataset_meta.tasks.sort_values(TASK_INDEX).index)
-            self.use_dataset(dataset_meta.features, task_ids(dataset_meta.root, sentences))
+            self.use_dataset(dataset_meta.features, task_ids(dataset_meta.root, sentences), dataset_meta.root)
         self.init_rtc_processor()
         self.reset()
 
@@ -102,7 +105,7 @@ class PosaVLAPolicy(PreTrainedPolicy):
         steps_to_interaction = batch.get(STEPS_TO_INTERACTION)  # (B, 1); LeRobot's loader drops the one: (B,)
         generator = torch.Generator(self.steps.device)
         generator.manual_seed(step_seed(self.config.seed, self._step, _rank()) if self.training else self.config.seed)
-        images, anchors = self._training_images(batch, generator)
+        images, anchors, windows = self._training_images(batch, generator)
         network_batch = Batch(
             images=images,
             tokens=batch[LANGUAGE_TOKENS],
@@ -113,36 +116,63 @@ class PosaVLAPolicy(PreTrainedPolicy):
             anchors=anchors,
             steps_to_interaction=None if steps_to_interaction is None else steps_to_interaction.reshape(-1, 1),
             task=self._goals(batch[TASK_INDEX].flatten()),
+            views=self._views(batch, windows),
         )
         loss, info = self.network.loss(network_batch, self._step < (self.config.anchor_steps or 0), generator)
         return loss, dict(zip(info, torch.stack([value.float() for value in info.values()]).tolist(), strict=True))
 
-    def use_dataset(self, features: dict[str, dict], goal_ids: np.ndarray) -> None:
+    def use_dataset(self, features: dict[str, dict], goal_ids: np.ndarray, root: Path | None = None) -> None:
         """Tell the policy what its training batches mean; without this every sentence is a goal of its own.
 
         Args:
             features: of the dataset; those of the anchors name their cameras in order.
             goal_ids: (number of sentences,) int64, the goal of each ``task_index``.
+            root: the dataset's folder: a new policy with `point_tokens` takes the cameras' calibration from it.
         """
-        self.anchor_rows = _anchor_rows(self.config, features.get(ANCHORS))
+        self.anchor_rows = anchor_rows(self.config, features.get(ANCHORS))
         self.goal_ids = torch.as_tensor(goal_ids, dtype=torch.int64, device=self.steps.device)
+        self.config.geometry = rig_geometry(self.config, root)
 
     def update(self) -> None:
         """Count an optimiser step; LeRobot's and our trainer call it after each. Stage 1 ends by this count."""
         self._step += 1
         self.steps.fill_(self._step)
 
-    def _training_images(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    def count_from_zero(self) -> None:
+        """Forget the steps that the weights have seen: a new run begins."""
+        self._step = 0
+        self.steps.fill_(0)
+
+    def _training_images(
+        self, batch: dict[str, Any], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None, Windows]:
         images, anchors = self._stack_images(batch), self._anchors(batch)
         config = self.config.augmentation
         if self.training and config.enabled:
             B, C = images.shape[:2]
             moved = images.new_zeros(B, C, 2, 4, dtype=torch.float32) if anchors is None else anchors
-            images, moved = augment(images, moved, config, generator)
+            images, moved, windows = augment_windows(images, moved, config, generator)
             anchors = None if anchors is None else moved
         else:
+            windows = self._centred(images)
             images, anchors = centre_crop(images, anchors, config.output_size)
-        return self._resize(images), anchors
+        return self._resize(images), anchors, windows
+
+    def _centred(self, images: Tensor) -> Windows:
+        """What `centre_crop` keeps of images (B, C, 3, H, W)."""
+        B, C, _, H, W = images.shape
+        return Windows.centred((B, C), (H, W), self.config.augmentation.output_size)
+
+    def _views(self, batch: dict[str, Any], windows: Windows) -> Views | None:
+        """From where the batch's images were taken; None where nothing asks for it."""
+        if not self.config.point_tokens:
+            return None
+        if self.config.geometry is None:
+            raise PosaError(
+                "point_tokens needs the cameras' calibration, found none in the policy's configuration: build the "
+                "policy with its labelled dataset"
+            )
+        return self.config.geometry.views(batch[RAW_STATE], windows)
 
     def _anchors(self, batch: dict[str, Any]) -> Tensor | None:
         """Labels (B, C, 2, 4) in the policy's camera order, or None where nothing asks for them."""
@@ -224,9 +254,11 @@ class PosaVLAPolicy(PreTrainedPolicy):
     def _look(self, batch: dict[str, Any]) -> tuple[Tensor, Sight]:
         """The network's images (B, C, 3, S, S) of preprocessed observations, and what it sees in them."""
         anchors = self._privileged_anchors(batch) if self.needs_anchors else None
-        images, anchors = centre_crop(self._stack_images(batch), anchors, self.config.augmentation.output_size)
+        whole = self._stack_images(batch)
+        views = self._views(batch, self._centred(whole))
+        images, anchors = centre_crop(whole, anchors, self.config.augmentation.output_size)
         images = self._resize(images)
-        return images, self.network.look(images, batch[LANGUAGE_TOKENS], batch[LANGUAGE_MASK], anchors)
+        return images, self.network.look(images, batch[LANGUAGE_TOKENS], batch[LANGUAGE_MASK], anchors, views)
 
     def _privileged_anchors(self, batch: dict[str, Any]) -> Tensor:
         """True anchors (B, C, 2, 4) of the observations, cameras in the policy's order."""
@@ -307,22 +339,6 @@ class PosaVLAPolicy(PreTrainedPolicy):
 
 def _rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-
-
-def _anchor_rows(config: PosaVLAConfig, feature: dict[str, Any] | None) -> list[int] | None:
-    """Rows of the dataset's anchors in the order of the policy's cameras; None: as they come."""
-    if feature is None or not feature.get("names"):
-        return None
-    labelled = list(feature["names"])
-    cameras = [key.rsplit(".", 1)[-1] for key in config.image_features]
-    missing = [camera for camera in cameras if camera not in labelled]
-    if missing and config.uses_anchors:
-        raise PosaError(
-            f"expected anchors for the cameras {', '.join(cameras)}, found them for {', '.join(labelled)}: label the "
-            "dataset with a rig that has every camera, or choose cameras with --policy.input_features"
-        )
-    rows = [labelled.index(camera) for camera in cameras if camera in labelled]
-    return None if rows == list(range(len(labelled))) else rows
 
 
 def _check_run(config: PosaVLAConfig) -> None:

@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
-from posa_vla.contract import ACTION, LANGUAGE_MASK, LANGUAGE_TOKENS
+from posa_vla.contract import ACTION, LANGUAGE_MASK, LANGUAGE_TOKENS, RAW_STATE, STATE
 from posa_vla.errors import PosaError
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 
@@ -69,6 +69,20 @@ class ObservationCheckStep(ObservationProcessorStep):
 
     def get_config(self) -> dict[str, Any]:
         return {"shapes": {key: list(shape) for key, shape in self.shapes.items()}}
+
+    def transform_features(
+        self, features: dict[PipelineFeatureType, dict[str, PolicyFeature]]
+    ) -> dict[PipelineFeatureType, dict[str, PolicyFeature]]:
+        return features
+
+
+@ProcessorStepRegistry.register(name="posa_vla_raw_state")
+@dataclass
+class RawStateStep(ObservationProcessorStep):
+    """Keeps the state in the robot's units as `RAW_STATE`, for points in space; normalisation is the next step."""
+
+    def observation(self, observation: RobotObservation) -> RobotObservation:
+        return {**observation, RAW_STATE: observation[STATE].clone()}
 
     def transform_features(
         self, features: dict[PipelineFeatureType, dict[str, PolicyFeature]]
@@ -208,6 +222,7 @@ def make_posa_vla_pre_post_processors(
             ObservationCheckStep({key: tuple(ft.shape) for key, ft in (config.input_features or {}).items()}),
             tokenizer,
             steps.to_device,
+            *([RawStateStep()] if config.point_tokens else []),
             steps.normalize,
         ],
         output_steps=[steps.unnormalize, steps.to_cpu],

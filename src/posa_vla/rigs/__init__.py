@@ -13,6 +13,7 @@ import yaml
 
 from posa_vla.anchors.camera import Camera
 from posa_vla.anchors.interaction import InteractionConfig
+from posa_vla.contract import OBS_STATE
 from posa_vla.errors import PosaError, unknown_name
 from posa_vla.rigs.parsing import build, list_of, mapping_of, to_plain
 from posa_vla.rigs.scenes import Scene, choose_scene, plain
@@ -32,6 +33,8 @@ class Rig:
         any_image_size: images of another size but equal proportions are the same view resampled. True for a
             simulator; a real camera may crop instead, so other sizes are refused there.
         scenes: placements of the cameras that hold for some of the episodes; empty where one holds for all.
+        state_pose: the EE pose in ``observation.state``, where ``pose`` is recorded elsewhere: a policy sees the state
+            alone, and a camera on the hand tells it places in space only with the hand's pose.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Rig:
     gripper: GripperSource
     any_image_size: bool = False
     scenes: tuple[Scene, ...] = ()
+    state_pose: PoseSource | None = None
 
     def __post_init__(self) -> None:
         names = self.camera_names
@@ -52,6 +56,8 @@ class Rig:
                     " give the pose a rotation, leave the camera out, or mount it end_effector_position if it never "
                     "turns"
                 )
+        if self.state_pose is not None and self.state_pose.column != OBS_STATE:
+            raise PosaError(f"state_pose: expected column: {OBS_STATE}, got {self.state_pose.column!r}")
         self._check_scenes()
 
     def _check_scenes(self) -> None:
@@ -69,6 +75,13 @@ class Rig:
             for camera in rig.cameras:
                 if not camera.is_placed:
                     raise PosaError(f"camera {camera.name!r}: the field 'cam_from_mount' is missing in {rig.name!r}")
+
+    @property
+    def pose_in_state(self) -> PoseSource | None:
+        """Where ``observation.state`` holds the EE pose, or None where it does not."""
+        if self.state_pose is None and isinstance(self.pose, PoseSource) and self.pose.column == OBS_STATE:
+            return self.pose
+        return self.state_pose
 
     @property
     def camera_names(self) -> tuple[str, ...]:
@@ -149,6 +162,8 @@ def parse_rig(content: Any, folder: Path | None = None) -> Rig:
         "gripper": GripperSource(**sources),
         "scenes": list_of(Scene, top.get("scenes") or [], "scenes"),
     }
+    if top.get("state_pose") is not None:
+        top["state_pose"] = build(PoseSource, top["state_pose"], "state_pose")
     return Rig(**top)
 
 

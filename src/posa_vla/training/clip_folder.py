@@ -61,7 +61,7 @@ def _sizes(config: ClipConfig, image_size: int, tokenizer: CLIPTokenizer) -> CLI
         "initializer_factor": config.text_initializer_factor,
     }
     vision = tower(config.width, config.layers) | {"image_size": image_size, "patch_size": config.patch_size}
-    return CLIPConfig(text_config=text, vision_config=vision, projection_dim=HEAD_WIDTH)
+    return CLIPConfig.from_dict({"text_config": text, "vision_config": vision, "projection_dim": HEAD_WIDTH})
 
 
 def word_tokenizer(sentences: Sequence[str]) -> CLIPTokenizer:
@@ -73,7 +73,7 @@ def word_tokenizer(sentences: Sequence[str]) -> CLIPTokenizer:
     # Trained vocabularies lack the letters that they did not meet; such a letter would end the sentence.
     words = [BOS, EOS, *letters, *(letter + END_OF_WORD for letter in letters), *("".join(pair) for pair in merges)]
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges)
+    return CLIPTokenizer(vocab=vocabulary, merges=merges)  # type: ignore[arg-type]  # says list[str], takes pairs
 
 
 @contextmanager

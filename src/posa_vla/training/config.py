@@ -11,13 +11,15 @@ from draccus.utils import DecodingError, ParsingError
 from lerobot.configs import PreTrainedConfig
 from lerobot.utils.import_utils import register_third_party_plugins
 
+from posa_vla import reference
 from posa_vla.errors import PosaError, unknown_name
 from posa_vla.evaluation.records import EnvOptions
+from posa_vla.evaluation.runner import policy_folder
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 from posa_vla.training.bundle import resolve
 from posa_vla.training.checkpoint import PRETRAINED_MODEL, TRAINING_STATE, Checkpoints, read_json
 from posa_vla.training.peer_config import PeerConfig
-from posa_vla.training.recipes import POSA_VLA, recipe
+from posa_vla.training.recipes import POSA_VLA, Recipe, recipe
 
 SAMPLERS = ("uniform", "task_balanced")
 
@@ -34,6 +36,9 @@ class DatasetConfig:
 @dataclass
 class TrainConfig:
     """Train PosA-VLA, or with --policy.type another policy of LeRobot's; its options are --policy.NAME=VALUE.
+
+    --policy.path=DIR starts from the weights of a PosA-VLA checkpoint instead of new ones: its network, a new
+    optimiser, this dataset's statistics, and no first stage unless --policy.anchor_steps asks for one.
 
     Args:
         dataset: --dataset.root=DIR, a labelled LeRobotDataset; its frame cache is built or checked first.
@@ -149,12 +154,17 @@ def split_words(argv: list[str]) -> tuple[list[str], list[str]]:
 
 def take_type(words: list[str]) -> tuple[str | None, list[str]]:
     """The value of ``--type`` among the policy's words, and the other words."""
-    chosen, rest = None, []
-    words = [part for word in words for part in (word.split("=", 1) if word.startswith("--type=") else [word])]
+    return take_word("type", words)
+
+
+def take_word(option: str, words: list[str]) -> tuple[str | None, list[str]]:
+    """The value of an option among `words`, and the other words."""
+    flag, chosen, rest = f"--{option}", None, []
+    words = [part for word in words for part in (word.split("=", 1) if word.startswith(f"{flag}=") else [word])]
     for before, word in zip(["", *words], words, strict=False):
-        if before == "--type":
+        if before == flag:
             chosen = word
-        elif word != "--type":
+        elif word != flag:
             rest.append(word)
     return chosen, rest
 
@@ -170,16 +180,41 @@ def policy_config_class(name: str) -> type[PreTrainedConfig]:
 
 def _fresh_policy(config: TrainConfig, words: list[str]) -> PreTrainedConfig:
     """The policy's options over the recipe's; fills the run's own defaults from it too."""
+    path, words = take_word("path", words)
+    if path is not None:
+        return _fine_tuned(config, policy_folder(reference.resolve(Path(path))), words)
     name, words = take_type(words)
     config_class = policy_config_class(name or POSA_VLA)
     preset = _decode(PosaVLAConfig, words).preset if config_class is PosaVLAConfig else None
     defaults = recipe(name or POSA_VLA, preset, config.peer.recipe)
+    _fill(config, defaults)
+    seed = [f"--seed={config.seed}"] if config_class is PosaVLAConfig else []
+    return _decode(config_class, [*seed, "--push_to_hub=false", *defaults.policy, *words])
+
+
+def _fill(config: TrainConfig, defaults: Recipe) -> None:
     config.steps = config.steps or defaults.steps
     config.batch_size = config.batch_size or defaults.batch_size
     if config.after_interaction is None:
         config.after_interaction = defaults.after_interaction
-    seed = [f"--seed={config.seed}"] if config_class is PosaVLAConfig else []
-    return _decode(config_class, [*seed, "--push_to_hub=false", *defaults.policy, *words])
+
+
+def _fine_tuned(config: TrainConfig, folder: Path, words: list[str]) -> PosaVLAConfig:
+    """A checkpoint's configuration with other options for how to train it; without a first stage of its own."""
+    name, words = take_type(words)
+    register_third_party_plugins()
+    before = PreTrainedConfig.from_pretrained(folder)
+    if not isinstance(before, PosaVLAConfig) or name not in (None, POSA_VLA):
+        raise PosaError(
+            f"--policy.path expects a checkpoint of {POSA_VLA}, found {name or before.type} in {folder}: fine-tune "
+            "policies of LeRobot's own with lerobot-train"
+        )
+    _fill(config, recipe(POSA_VLA, before.preset, config.peer.recipe))
+    own = ["--anchor_steps=0", f"--seed={config.seed}", "--push_to_hub=false"]
+    policy = PreTrainedConfig.from_pretrained(folder, cli_overrides=[*own, *words])
+    assert isinstance(policy, PosaVLAConfig)
+    policy.pretrained_path = folder
+    return policy
 
 
 def _decode[Config](config_class: type[Config], words: list[str], file: str | None = None) -> Config:
@@ -214,6 +249,7 @@ def _resumed(checkpoint: Path, own: list[str], words: list[str]) -> tuple[TrainC
     policy = PreTrainedConfig.from_pretrained(pretrained, cli_overrides=words) if words else before
     _refuse_changes(encode(before), encode(policy), "policy.", ("policy.device",))
     resolve(policy, pretrained)
+    policy.pretrained_path = None  # where the first run began; this one begins with its own checkpoint
     check(config)
     return config, policy
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from posa_vla.errors import PosaError
 
-FUSED: dict[type[OptimizerConfig], type[torch.optim.Optimizer]] = {
+FUSED: dict[type[OptimizerConfig], type[torch.optim.Adam]] = {
     AdamConfig: torch.optim.Adam,
-    AdamWConfig: torch.optim.AdamW,
+    AdamWConfig: torch.optim.AdamW,  # an Adam, to torch
 }
 """torch's optimiser by LeRobot's preset; fused, which LeRobot's own ``build`` is not."""
 
@@ -31,8 +31,9 @@ def make_optimizer(
         raise PosaError(f"expected a policy trained by adam or adamw, found {preset.type}: train it with lerobot-train")
     groups = _groups(params)
     check_coverage(module, groups)
-    options = {"lr": preset.lr, "betas": preset.betas, "eps": preset.eps, "weight_decay": preset.weight_decay}
-    optimizer = kind(groups, **options, fused=True)
+    optimizer = kind(
+        groups, lr=preset.lr, betas=preset.betas, eps=preset.eps, weight_decay=preset.weight_decay, fused=True
+    )
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
     return optimizer
@@ -40,10 +41,14 @@ def make_optimizer(
 
 def _groups(params: Iterable[dict] | Iterable[Tensor]) -> list[dict[str, Any]]:
     """Groups as dicts with a list; bare parameters are one group, of the trainable ones."""
-    given = list(params)
-    if all(isinstance(entry, dict) for entry in given):
-        return [dict(group, params=list(group["params"])) for group in given]
-    return [{"params": [parameter for parameter in given if parameter.requires_grad]}]
+    groups: list[dict[str, Any]] = []
+    bare: list[Tensor] = []
+    for entry in params:
+        if isinstance(entry, Tensor):
+            bare.append(entry)
+        else:
+            groups.append({**entry, "params": list(entry["params"])})
+    return groups or [{"params": [parameter for parameter in bare if parameter.requires_grad]}]
 
 
 def check_coverage(module: nn.Module, groups: Iterable[dict]) -> None:

@@ -118,7 +118,7 @@ def build(config: TrainConfig, policy_config: PreTrainedConfig, accelerator: Acc
     }
     with peers.with_encoders(policy_config, config.peer.clip, cache.tasks, config.seed):
         schedule.seed_step(config.seed, 0, 0)  # every process starts from the same weights
-        policy = make_policy(policy_config, cache, stats)
+        policy = make_policy(policy_config, cache, stats, config.dataset.root)
         processors = make_pre_post_processors(policy_config, dataset_stats=stats)
         bundle = Bundle.read(policy_config)
     policy.to(accelerator.device, memory_format=torch.channels_last).train()
@@ -127,17 +127,24 @@ def build(config: TrainConfig, policy_config: PreTrainedConfig, accelerator: Acc
     return Trainer(config, policy, processors, source, accelerator, evaluation, cache.fingerprint, bundle)
 
 
-def make_policy(config: PreTrainedConfig, cache: FrameCache, stats: dict[str, dict[str, Tensor]]) -> PreTrainedPolicy:
+def make_policy(
+    config: PreTrainedConfig, cache: FrameCache, stats: dict[str, dict[str, Tensor]], root: Path | None = None
+) -> PreTrainedPolicy:
     """The policy as LeRobot's factory makes it, from the cache instead of a dataset's metadata."""
     try:
-        policy = get_policy_class(config.type)(config, dataset_stats=stats)
+        policy_class = get_policy_class(config.type)
+        if config.pretrained_path is not None:
+            policy = policy_class.from_pretrained(config.pretrained_path, config=config, dataset_stats=stats)
+        else:
+            policy = policy_class(config, dataset_stats=stats)
     except ImportError as error:
         raise PosaError(
             f"--policy.type={config.type} needs a package that is missing ({' '.join(str(error).split())}): install "
             "the extra lerobot_policy_posa_vla[peers]"
         ) from error
     if isinstance(policy, PosaVLAPolicy):
-        policy.use_dataset(cache.features, cache.task_ids)
+        policy.count_from_zero()
+        policy.use_dataset(cache.features, cache.task_ids, root)
     return policy
 
 
