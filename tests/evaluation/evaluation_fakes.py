@@ -64,7 +64,8 @@ class FakeEnv:
         self.step_count += 1
         self.high = self.high + 1 if self.ground_truth().lifted == self.objects[0].name else 0
         success = self.high >= 3
-        return self._observation(), 0.0, success, self.step_count >= 1000, {"is_success": success}
+        info = {"is_success": success, "stages": {"picked": self.high > 0}, "mistake": ""}
+        return self._observation(), 0.0, success, self.step_count >= 1000, info
 
     def ground_truth(self) -> SimpleNamespace:
         lifted = next((o.name for o in self.objects if o.position[2] >= 0.12), None)

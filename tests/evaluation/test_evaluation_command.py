@@ -142,6 +142,12 @@ def test_films_are_half_successes_and_spread_over_tasks_and_reasons():
 
 
 def test_the_terminal_says_what_was_counted():
-    row = {"condition": "basic", "episodes": 8, "errors": 2, "success": {"rate": 0.5, "low": 0.2, "high": 0.8}}
+    half = {"rate": 0.5, "low": 0.2, "high": 0.8}
+    row = {"condition": "basic", "episodes": 8, "errors": 2, "success": half, "stages": {"picked": half}}
     text = command.brief({"summary": {"conditions": [row]}})
     assert text == "basic         50.0 % [20.0, 80.0] success of 8, 2 errors (not counted)"
+    long = row | {"stages": {"opened": {"rate": 0.875}, "placed": half}}
+    assert command.brief({"summary": {"conditions": [long]}}) == text + "; opened 87.5 %, placed 50.0 %"
+    none = {"rate": None, "low": 0.0, "high": 1.0}
+    empty = long | {"episodes": 0, "success": none, "stages": {}}
+    assert "no episode ended" in command.brief({"summary": {"conditions": [empty]}})

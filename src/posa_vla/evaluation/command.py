@@ -86,7 +86,8 @@ class EvalConfig:
         categories: comma-separated object categories; all if not given.
         colours: comma-separated object colours; all if not given.
         num_distractors: other objects on the table.
-        episode_length: steps until an episode counts as failed.
+        episode_length: steps until an episode counts as failed; the family's own if not given.
+        family: what there is to do: pick, box, place …; an unknown name lists them all.
         dataset: the labelled training dataset (for the constant baseline).
     """
 
@@ -105,7 +106,8 @@ class EvalConfig:
     categories: str | None = None
     colours: str | None = None
     num_distractors: int = 4
-    episode_length: int = 150
+    episode_length: int | None = None
+    family: str = "pick"
     dataset: DatasetArgs = field(default_factory=DatasetArgs)
 
 
@@ -143,6 +145,7 @@ def run(config: EvalConfig, command: str, setup: Setup | None = None) -> dict[st
     results = {
         **header,
         "command": command,
+        "task": _task(setup.env.family),
         "policy_name": policy_name(config.policy.path),
         "episodes": episodes,
         "seed": config.seed,
@@ -192,8 +195,15 @@ def brief(results: dict[str, Any]) -> str:
             else (f"{100 * rate['rate']:5.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]")
         )
         errors = f", {row['errors']} errors (not counted)" if row["errors"] else ""
-        lines.append(f"{row['condition']:<12} {share} success of {row['episodes']}{errors}")
+        lines.append(f"{row['condition']:<12} {share} success of {row['episodes']}{errors}{_stage_rates(row)}")
     return "\n".join(lines)
+
+
+def _stage_rates(row: dict[str, Any]) -> str:
+    """The share of the episodes that reached each stage, of a task with several."""
+    if len(row["stages"]) < 2 or not row["episodes"]:
+        return ""
+    return "; " + ", ".join(f"{stage} {100 * rate['rate']:.1f} %" for stage, rate in row["stages"].items())
 
 
 def names(text: str | None) -> tuple[str, ...] | None:
@@ -231,18 +241,22 @@ def _check_numbers(config: EvalConfig) -> None:
 
 
 def _setup(config: EvalConfig) -> Setup:
+    from posa_vla.sim.families import get_family
+
     path = policy_folder(config.policy.path)
     side = image_size(path)
     if side and config.image_size not in (None, side):
         raise PosaError(
             f"expected --image_size={side}, the checkpoint's, found {config.image_size}: leave the option out"
         )
+    family = get_family(config.family)
     options = EnvOptions(
         image_size=config.image_size or side or EnvOptions.image_size,
         categories=names(config.categories),
         colours=names(config.colours),
         num_distractors=config.num_distractors,
-        episode_length=config.episode_length,
+        episode_length=config.episode_length or family.episode_length,
+        family=config.family,
     )
     source = PolicySource(path, config.policy.device, config.n_action_steps)
     return Setup(source, config.split, options, config.attention_every, config.expert)
@@ -261,6 +275,14 @@ def _header(config: EvalConfig, setup: Setup) -> dict[str, Any]:
         "attention_every": config.attention_every,
         "expert": config.expert,
     }
+
+
+def _task(family: str) -> dict[str, Any]:
+    """What the report says about the task."""
+    from posa_vla.sim.families import get_family
+
+    task = get_family(family)
+    return {"family": family, "aim": task.aim, "success": task.success, "stages": task.stages}
 
 
 def _fingerprint(path: Path) -> str:
@@ -283,6 +305,7 @@ def _same_evaluation(path: Path, header: dict[str, Any]) -> None:
         before = json.loads(path.read_text())
     except ValueError as error:
         raise PosaError(f"{path} is not JSON ({error}): remove the folder or choose another --output") from error
+    before["env"] = dataclasses.asdict(EnvOptions()) | before["env"]  # an option added since had its default
     before["policy"]["path"] = header["policy"]["path"]  # the same weights may have moved
     differing = [name for name in header if before.get(name) != header[name]]
     if differing:

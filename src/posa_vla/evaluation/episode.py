@@ -101,7 +101,7 @@ def run_episode(
     policy_seconds = env_seconds = 0.0
     chunk_seconds: list[float] = []
     success = done = False
-    step = 0
+    step, mistake, stages = 0, None, {}
     while not done:
         observation = observed(observation, policy, env, expert)
         sampler.look(step, observation, task, truth, expert.interaction())
@@ -116,7 +116,8 @@ def run_episode(
         truth = env.ground_truth()
         track.add(truth)
         step += 1
-        success = bool(info["is_success"])
+        success, stages = bool(info["is_success"]), info["stages"]
+        mistake = mistake or info["mistake"] or None
         done = bool(terminated or truncated or success or step >= env._max_episode_steps)
     sampler.last(observed(observation, policy, env, expert), task)
     return EpisodeRecord(
@@ -135,6 +136,8 @@ def run_episode(
         chunk_seconds=chunk_seconds,
         anchors=sampler.anchors.to_json() if sampler.anchors else None,
         privileged=GROUND_TRUTH_ANCHORS if policy.needs_anchors else None,
+        stages=dict(stages),
+        mistake=mistake,
     )
 
 

@@ -16,6 +16,10 @@ from posa_vla.evaluation.records import ERROR, FAILURE, SUCCESS, EpisodeRecord
 REACHED = 0.06
 """Metres between end effector and object centre below which the hand counts as having reached it."""
 
+PICKED = "picked"
+"""The stage that every family with a named object to lift calls by this name."""
+
+NOT_LASTING = "reached every stage, the last did not last"
 WRONG_OBJECT = "lifted another object"
 NOT_HELD = "lifted the target, did not hold it"
 LOST = "raised the target a little, lost it before 10 cm"
@@ -25,9 +29,17 @@ NOWHERE = "reached no object"
 
 
 def failure_reason(record: EpisodeRecord) -> str:
-    """What went wrong in a failed episode, read off the simulator's ground truth."""
+    """What went wrong in a failed episode, read off the simulator's ground truth.
+
+    A task of several stages failed at the first that was not reached; picking is then looked at more closely.
+    """
     if record.wrong_object is not None:
         return WRONG_OBJECT
+    if record.mistake is not None:
+        return record.mistake
+    missing = next((stage for stage, reached in record.stages.items() if not reached), None)
+    if len(record.stages) > 1 and missing != PICKED:
+        return f"stage not reached: {missing}" if missing else NOT_LASTING
     rise, near, other = record.target_rise or 0.0, record.target_distance, record.other_distance
     if rise >= 0.10:
         return NOT_HELD
@@ -66,7 +78,9 @@ def _numbers(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
         "episodes": len(ended),
         "errors": len(records) - len(ended),
         "success": rate(len(successes), len(ended)),
+        "stages": _stages(ended),
         "wrong_object": rate(sum(r.wrong_object is not None for r in ended), len(ended)),
+        "mistakes": dict(Counter(r.mistake for r in ended if r.mistake is not None).most_common()),
         "steps_to_success": _median(r.motion.steps for r in successes if r.motion),
         "expert_steps": _median(r.expert.steps for r in compared if r.expert),
         "path_length": _median(r.motion.path_length for r in successes if r.motion),
@@ -78,6 +92,13 @@ def _numbers(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
         "efficiency": efficiency(ended),
         "failures": dict(Counter(failure_reason(record) for record in failures).most_common()),
     }
+
+
+def _stages(ended: Sequence[EpisodeRecord]) -> dict[str, Any]:
+    """How many episodes reached each stage, in order, over those whose record says so."""
+    known = [record.stages for record in ended if record.stages]
+    names = dict.fromkeys(name for stages in known for name in stages)
+    return {name: rate(sum(stages[name] for stages in known), len(known)) for name in names}
 
 
 def rate(count: int, trials: int) -> dict[str, Any]:

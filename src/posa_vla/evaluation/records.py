@@ -24,14 +24,16 @@ class EnvOptions:
         image_size: side of both square views in pixels.
         categories, colours: the object set; None for all.
         num_distractors: other objects on the table.
-        episode_length: control steps until an episode counts as failed.
+        episode_length: control steps until an episode counts as failed; None: the family's own.
+        family: what there is to do, one of `sim.families.FAMILIES`.
     """
 
     image_size: int = 128
     categories: tuple[str, ...] | None = None
     colours: tuple[str, ...] | None = None
     num_distractors: int = 4
-    episode_length: int = 150
+    episode_length: int | None = None
+    family: str = "pick"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class EpisodeRecord:
         chunk_seconds: wall-clock of each call of the policy in which it computed a chunk of actions.
         anchors: samples of predicted and true anchors (see `anchor_error.AnchorTrack`), or None.
         privileged: what the policy was given that no robot has, or None.
+        stages: which stages of the task were reached, in order.
+        mistake: the first of the family's known mistakes that was made (`Family.mistake`), or None.
     """
 
     condition: str
@@ -91,6 +95,8 @@ class EpisodeRecord:
     privileged: str | None = None
     message: str | None = None
     attempts: int = field(default=1)
+    stages: dict[str, bool] = field(default_factory=dict)
+    mistake: str | None = None
 
     @property
     def key(self) -> tuple[str, int]:

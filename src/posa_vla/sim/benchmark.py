@@ -8,6 +8,7 @@ import multiprocessing
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import draccus
 import numpy as np
@@ -17,7 +18,7 @@ from posa_vla.errors import PosaError
 from posa_vla.evaluation.intervals import wilson
 from posa_vla.sim.conditions import CONDITIONS
 from posa_vla.sim.env import TabletopEnv
-from posa_vla.sim.expert import Expert
+from posa_vla.sim.families import get_family, make_expert
 
 EXPERT_IMAGE_SIZE = 16  # pixels; the expert does not look
 
@@ -33,6 +34,7 @@ class SimBenchConfig:
         random_steps: random-action steps that must neither tunnel nor diverge.
         processes: parallel processes for the expert episodes.
         split: scenes of this split.
+        family: what there is to do: pick, box, place …; an unknown name lists them all.
         output: JSON file for the numbers; none if empty.
     """
 
@@ -42,6 +44,7 @@ class SimBenchConfig:
     random_steps: int = 2000
     processes: int = 2
     split: str = "val"
+    family: str = "pick"
     output: Path | None = None
 
 
@@ -54,9 +57,11 @@ class Outcome:
     target: str
     success: bool
     steps: int
+    stages: dict[str, bool]
+    mistake: str
 
 
-def run_episode(env: TabletopEnv, expert: Expert, seed: int) -> Outcome:
+def run_episode(env: TabletopEnv, expert: Any, seed: int) -> Outcome:
     """The clean expert on one seed."""
     env.reset(seed=seed)
     expert.reset()
@@ -64,23 +69,24 @@ def run_episode(env: TabletopEnv, expert: Expert, seed: int) -> Outcome:
     while not done:
         _, _, terminated, truncated, info = env.step(expert.act())
         done, steps = terminated or truncated, steps + 1
-    return Outcome(env.options.condition, seed, env.ground_truth().target, bool(info["is_success"]), steps)
+    progress = info["stages"], info["mistake"]
+    return Outcome(env.options.condition, seed, env.target, bool(info["is_success"]), steps, *progress)
 
 
-def _run_block(job: tuple[str, str, range]) -> list[Outcome]:
-    condition, split, seeds = job
-    env = TabletopEnv(condition=condition, split=split, image_size=EXPERT_IMAGE_SIZE)
-    expert = Expert(env)
+def _run_block(job: tuple[str, str, str, range]) -> list[Outcome]:
+    family, condition, split, seeds = job
+    env = TabletopEnv(condition=condition, split=split, image_size=EXPERT_IMAGE_SIZE, family=family)
+    expert = make_expert(env)
     outcomes = [run_episode(env, expert, seed) for seed in seeds]
     env.close()
     return outcomes
 
 
-def measure_expert(episodes: int, split: str, processes: int) -> list[Outcome]:
+def measure_expert(episodes: int, split: str, processes: int, family: str = "pick") -> list[Outcome]:
     """Expert episodes over all conditions, in parallel processes, with a progress bar."""
     each, block = max(1, episodes // len(CONDITIONS)), 25
     jobs = [
-        (condition, split, range(start, min(start + block, each)))
+        (family, condition, split, range(start, min(start + block, each)))
         for start in range(0, each, block)
         for condition in CONDITIONS
     ]
@@ -95,10 +101,10 @@ def measure_expert(episodes: int, split: str, processes: int) -> list[Outcome]:
     return outcomes
 
 
-def measure_speed(image_size: int, steps: int, split: str) -> dict[str, float]:
+def measure_speed(image_size: int, steps: int, split: str, family: str = "pick") -> dict[str, float]:
     """Control steps/s with both views, by the wall clock and by this process's own time, and reset seconds."""
-    env = TabletopEnv(split=split, image_size=image_size)
-    expert, resets = Expert(env), []
+    env = TabletopEnv(split=split, image_size=image_size, family=family)
+    expert, resets = make_expert(env), []
     env.reset(seed=0)
     wall = cpu = 0.0
     done, seed = True, 0
@@ -122,9 +128,9 @@ def measure_speed(image_size: int, steps: int, split: str) -> dict[str, float]:
     }
 
 
-def measure_random(steps: int, split: str) -> dict[str, float]:
+def measure_random(steps: int, split: str, family: str = "pick") -> dict[str, float]:
     """Random actions: the lowest any object's centre went (m, the table top is 0) and whether all stayed finite."""
-    env = TabletopEnv(split=split, image_size=EXPERT_IMAGE_SIZE)
+    env = TabletopEnv(split=split, image_size=EXPERT_IMAGE_SIZE, family=family)
     rng, done, seed, lowest, finite = np.random.default_rng(0), True, 0, np.inf, True
     for _ in tqdm(range(steps), desc="random actions"):
         if done:
@@ -151,15 +157,25 @@ def expert_table(outcomes: list[Outcome]) -> str:
         lines.append(
             f"{condition:<12} {len(won):>5}/{len(chosen):<5} {rate:>7.1%}  [{low:.1%}, {high:.1%}]{'':<2} {steps:>9.1f}"
         )
+    lines += [stage_line(stage, outcomes) for stage in (outcomes[0].stages if outcomes else ())]
     lines += [f"failed: {o.condition} seed {o.seed} ({o.target})" for o in outcomes if not o.success]
     return "\n".join(lines)
 
 
+def stage_line(stage: str, outcomes: list[Outcome]) -> str:
+    """How many episodes of all conditions reached a stage, with the Wilson 95 % interval."""
+    reached = sum(o.stages[stage] for o in outcomes)
+    low, high = wilson(reached, len(outcomes))
+    share = f"{reached / len(outcomes):>7.1%}  [{low:.1%}, {high:.1%}]"
+    return f"stage {stage:<6} {reached:>5}/{len(outcomes):<5} {share}"
+
+
 def measure(config: SimBenchConfig) -> dict:
     """Run all measurements, print them and return them."""
-    speed = measure_speed(config.image_size, config.steps, config.split)
-    random = measure_random(config.random_steps, config.split)
-    outcomes = measure_expert(config.episodes, config.split, config.processes)
+    get_family(config.family)  # raises on an unknown name, before anything takes time
+    speed = measure_speed(config.image_size, config.steps, config.split, config.family)
+    random = measure_random(config.random_steps, config.split, config.family)
+    outcomes = measure_expert(config.episodes, config.split, config.processes, config.family)
     print(f"both views at {config.image_size} px: {speed['steps_per_second']:.0f} control steps/s by the clock, "
           f"{speed['steps_per_cpu_second']:.0f} per second of one core; "
           f"reset {speed['reset_mean_s'] * 1e3:.0f} ms (worst {speed['reset_max_s'] * 1e3:.0f} ms)")  # fmt: skip

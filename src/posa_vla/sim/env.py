@@ -70,7 +70,7 @@ class GroundTruth:
 
 
 class TabletopEnv(gym.Env):
-    """A Panda, a table, and one object among several that a sentence names.
+    """A Panda, a table, and one object among several that a sentence names, with something to do to it.
 
     Observation: ``{"pixels": {"head", "wrist"}: uint8 (S, S, 3), "agent_pos": float32 (8,)}``, the state being
     EE position (m), EE axis-angle (rad) and two finger positions (m), world frame. Action, float32 (7,) in
@@ -89,7 +89,6 @@ class TabletopEnv(gym.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012 (gymnasium's own name)
     render_mode = "rgb_array"
-    task = "Pick-v0"
 
     def __init__(
         self,
@@ -110,6 +109,7 @@ class TabletopEnv(gym.Env):
             raise PosaError(f"image_size must lie in 16 … 2048 pixels, found {image_size}")
         self.options = Options(check_condition(condition), split, pairs, num_distractors)
         self.family = get_family(family)
+        self.task = f"{family.capitalize()}-v0"  # LeRobot's name of it
         self.image_size, self.render_mode = image_size, render_mode
         self._max_episode_steps = episode_length or self.family.episode_length
         self.model = build_scene(1 + num_distractors + EXTRA_DISTRACTORS[1], self.family.fixtures)

@@ -31,12 +31,14 @@ class TabletopEnvConfig(EnvConfig):
         image_size: side of the square pictures, pixels.
         categories, colours: comma-separated names that restrict the objects; empty allows all.
         num_distractors: other objects on the table.
-        episode_length: control steps at 20 Hz until truncation.
+        episode_length: control steps at 20 Hz until truncation; the family's own if not given.
+        family: what there is to do: pick, box, place …; an unknown name lists them all.
     """
 
     task: str | None = TASK
     fps: int = 20
-    episode_length: int = 150
+    episode_length: int | None = None
+    family: str = "pick"
     condition: str = "basic"
     split: str = "eval"
     image_size: int = 128
@@ -80,6 +82,7 @@ class TabletopEnvConfig(EnvConfig):
             "colours": _names(self.colours),
             "num_distractors": self.num_distractors,
             "episode_length": self.episode_length,
+            "family": self.family,
         }
 
 

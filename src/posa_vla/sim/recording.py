@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,13 @@ class RecordConfig:
         categories: comma list of object categories, or ``all``.
         colours: comma list of colours, or ``all``.
         num_distractors: other objects on the table.
-        episode_length: control steps (20 per second) after which an attempt counts as failed.
+        episode_length: control steps (20 per second) after which an attempt counts as failed; the family's own if
+            not given.
+        family: what there is to do: pick, box, place …; an unknown name lists them all.
         action_noise: standard deviation of the noise added to the executed translation while an episode is
             perturbed (about a third of the time), in action units: 1 = 5 cm per step. Rotation gets a share.
-        fumbles: share of the episodes in which the hand once closes and lifts on its own, so that the way back from
-            a missed grasp is in the data.
+        fumbles: share of the episodes in which the hand once closes and lifts on its own, around the time of the
+            first grasp, so that the way back from a missed grasp is in the data.
         workers: recording processes; 0 records in this one.
         vcodec: video encoder.
         pix_fmt: how pixels are stored. ``yuv420p`` plays in every browser but halves the resolution of colour,
@@ -73,7 +75,8 @@ class RecordConfig:
     categories: str = "all"
     colours: str = "all"
     num_distractors: int = 4
-    episode_length: int = 150
+    episode_length: int | None = None
+    family: str = "pick"
     action_noise: float = 0.2
     fumbles: float = 0.3
     workers: int = 2
@@ -101,6 +104,14 @@ def main(argv: list[str]) -> int:
         f"attempts left out) in {config.output}, {time.monotonic() - began:.0f} s"
     )
     return 0
+
+
+def complete(config: RecordConfig) -> RecordConfig:
+    """The same with nothing left to the family."""
+    from posa_vla.sim.families import get_family
+
+    family = get_family(config.family)
+    return replace(config, episode_length=config.episode_length or family.episode_length)
 
 
 def check_names(config: RecordConfig) -> None:
@@ -149,7 +160,7 @@ def names(text: str) -> tuple[str, ...] | None:
 def make_tabletop(config: RecordConfig) -> tuple[Any, Any]:
     """The environment of `config` and its expert; called in the process that uses them."""
     from posa_vla.sim.env import TabletopEnv
-    from posa_vla.sim.expert import Expert
+    from posa_vla.sim.families import make_expert
 
     env = TabletopEnv(
         condition=config.condition,
@@ -159,8 +170,9 @@ def make_tabletop(config: RecordConfig) -> tuple[Any, Any]:
         colours=names(config.colours),
         num_distractors=config.num_distractors,
         episode_length=config.episode_length,
+        family=config.family,
     )
-    return env, Expert(env)
+    return env, make_expert(env)
 
 
 def record(config: RecordConfig, make_env: Callable[[RecordConfig], tuple[Any, Any]] = make_tabletop) -> dict[str, Any]:
@@ -168,15 +180,18 @@ def record(config: RecordConfig, make_env: Callable[[RecordConfig], tuple[Any, A
 
     `make_env` returns (environment, expert) and must be importable by other processes.
     """
+    config = complete(config)
     check_numbers(config)
     check_output(config.output)
+    steps = config.episode_length
+    assert steps is not None
     recipe = Recipe(
         make_env=functools.partial(make_env, config),
         repo_id=config.repo_id,
         seed=config.seed,
         action_noise=config.action_noise,
         fumbles=config.fumbles,
-        max_steps=config.episode_length,
+        max_steps=steps,
         video=VideoOptions(config.image_size, config.vcodec, config.pix_fmt, config.crf, config.preset, config.gop),
     )
     recipe.video.encoder()  # refuses bad options before anything is written

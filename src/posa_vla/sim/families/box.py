@@ -91,7 +91,7 @@ class BoxTask(Family):
             return Focus(env.fixtures.geoms("lid"), goal(env).position)
         if held(env, object_grip(env)):
             return Focus(env.fixtures.geoms("box"), box_goal(env).position)
-        return None if in_box(env) and let_go else object_focus(env)
+        return None if over_box(env) and let_go else object_focus(env)  # also while it falls in
 
     def expert(self, env: TabletopEnv) -> Any:
         return BoxExpert(env)
@@ -105,12 +105,17 @@ def lid_down(env: TabletopEnv) -> bool:
 
 def in_box(env: TabletopEnv) -> bool:
     """Whether the named object's centre is between the walls and not above what lies on the floor."""
+    lowest = BOX_FLOOR + max(target_category(env).size) / 2 + 0.015
+    return bool(over_box(env) and env.object_pose(0)[0][2] < lowest)
+
+
+def over_box(env: TabletopEnv) -> bool:
+    """Whether the named object's centre is between the walls, at any height."""
     position, _ = env.object_pose(0)
     box, quaternion = env.fixture_pose("box")
     yaw = yaw_of(quaternion)
     across, along = (position - box)[:2] @ np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
-    lowest = BOX_FLOOR + max(target_category(env).size) / 2 + 0.015
-    return bool(max(abs(across), abs(along)) < BOX_INNER and position[2] < lowest)
+    return bool(max(abs(across), abs(along)) < BOX_INNER)
 
 
 def target_category(env: TabletopEnv) -> Category:
