@@ -24,6 +24,7 @@ from posa_vla.data.label_inputs import (
     rig_of_each_episode,
     split_episodes,
 )
+from posa_vla.data.label_visibility import check_visibility, with_visibility
 from posa_vla.data.rewriting import NewColumn, read_columns, read_info, write_with_columns
 from posa_vla.errors import PosaError
 from posa_vla.rigs import PoseSource, Rig, load_rig
@@ -61,6 +62,8 @@ class LabelConfig:
         output: folder of the new dataset; must not exist.
         scene: the rig's scene of all episodes; None: the one that names the episode's sentence or number.
         num_workers: tables written at the same time; None: one per processor.
+        visibility: column that says how much of what the hand acts on next each camera sees (contract `VISIBILITY`):
+            the task anchor's visibility; None: everything counts as seen.
     """
 
     dataset: DatasetArgs = field(default_factory=DatasetArgs)
@@ -68,6 +71,7 @@ class LabelConfig:
     output: Path | None = None
     scene: str | None = None
     num_workers: int | None = None
+    visibility: str | None = None
 
 
 def main(argv: list[str]) -> int:
@@ -78,19 +82,23 @@ def main(argv: list[str]) -> int:
     rig = load_rig(config.rig)
     if config.scene is not None:
         rig = rig.in_scene(config.scene)
-    provenance = label_dataset(config.dataset.folder(), rig, config.output, config.num_workers)
+    provenance = label_dataset(config.dataset.folder(), rig, config.output, config.num_workers, config.visibility)
     print(summary(provenance))
     print(f"labelled dataset: {config.output}")
     return 0
 
 
-def label_dataset(root: Path, rig: Rig, output: Path, num_workers: int | None = None) -> dict[str, Any]:
+def label_dataset(
+    root: Path, rig: Rig, output: Path, num_workers: int | None = None, visibility: str | None = None
+) -> dict[str, Any]:
     """Writes ``root`` plus `ANCHORS` and `STEPS_TO_INTERACTION` to ``output``; returns the provenance."""
     info = read_info(root)
     check_output(root, output)
     check_features(info["features"], rig)
     keys = {rig.pose.column, "episode_index", "frame_index", *([TASK_INDEX] if rig.scenes else [])}
     keys |= {source.column for source in (rig.gripper.command, rig.gripper.width) if source}
+    order = [] if visibility is None else check_visibility(info["features"], visibility, rig)
+    keys |= {visibility} if visibility else set()
     columns = read_columns(root, sorted(keys))
     episodes = split_episodes(columns, info)
     rigs = rig_of_each_episode(rig, root, columns, episodes)
@@ -112,7 +120,10 @@ def label_dataset(root: Path, rig: Rig, output: Path, num_workers: int | None = 
     ]
     anchors = np.concatenate([label.anchors for label in labels])
     steps = np.concatenate([label.steps_to_interaction for label in labels])
+    if visibility is not None:
+        anchors = with_visibility(anchors, columns[visibility][:, order], visibility)
     provenance = describe(rig, labels, anchors, source=root.resolve().name)
+    provenance["visibility"] = visibility
     provenance["workspace"] = workspace_of(hand.apply(np.asarray(rig.pose.tool, dtype=np.float64)))
     if rig.scenes:
         provenance["scenes"] = dict(Counter(placed.name for placed in rigs))
