@@ -8,6 +8,8 @@ BENCHMARKS = {
     "model": "posa_vla.model.benchmark",
     "anchors": "posa_vla.anchors.benchmark",
     "cache": "posa_vla.data.benchmark",
+    "calibrate": "posa_vla.calibration.benchmark",
+    "inspect": "posa_vla.inspection.benchmark",
     "rigs": "posa_vla.rigs.benchmark",
     "sim": "posa_vla.sim.benchmark",
 }

@@ -17,9 +17,10 @@ COMMANDS = {
     "eval": ("posa_vla.evaluation.command", "run seeded episodes and write JSON and an HTML report"),
     "analyse": ("posa_vla.evaluation.anchor_analysis", "anchor error against success, failures by attention"),
     "validate": ("posa_vla.inspection.validate", "name every corrupt episode and file of a LeRobotDataset"),
+    "inspect": ("posa_vla.inspection.command", "look at a dataset's anchors: pictures, timelines, automatic checks"),
     "experiment": ("posa_vla.experiments.command", "run a grid of trainings and evaluations, resumable cell by cell"),
     "export": ("posa_vla.policy.export", "copy a checkpoint in half precision, to share it"),
-    "bench": ("posa_vla.benchmarks", "measure: model | anchors | cache | rigs | sim"),
+    "bench": ("posa_vla.benchmarks", "measure: model | anchors | cache | calibrate | inspect | rigs | sim"),
     "demo": ("posa_vla.demo", "record, label, cache, train, evaluate, report"),
 }
 

@@ -19,6 +19,10 @@ EE_POSE = "ee_pose"
 """``ee_pose``, float32, (7,): world_from_ee as position (m) and quaternion (w, x, y, z). Its name does not
 begin with ``observation.`` so that no policy takes it for an input."""
 
+CONTACT = "contact"
+"""``contact``, float32, (1,): the force (N) with which the hand presses on objects, the sum of all normal forces; 0
+where it touches none. Recorded by task families whose interactions are contacts. No policy's input, as `EE_POSE`."""
+
 ANCHORS = "observation.anchors"
 """``observation.anchors``, float32, (C, 2, 4): camera × (task, end) × (u, v, depth, visibility).
 
@@ -44,7 +48,7 @@ TASK_IDS_FILE = "meta/posa_task_ids.json"
 means the same goal id; without the file every sentence is its own. The tabletop recorder writes it."""
 
 ANCHORS_FILE = "meta/posa_anchors.json"
-"""Provenance of `ANCHORS`: rig, detector, thresholds, counts and the version that wrote them."""
+"""Provenance of `ANCHORS`: rig, detectors, thresholds, counts and the version that wrote them."""
 
 RAW_STATE = "observation.raw_state"
 """float32, (B, S), inside a batch only: `STATE` before normalisation, for policies that place cameras by it."""
@@ -64,6 +68,7 @@ __all__ = [
     "ANCHORS_FILE",
     "ANCHOR_NAMES",
     "CAMERAS",
+    "CONTACT",
     "EE_POSE",
     "END_ANCHOR",
     "HEAD",

@@ -67,7 +67,9 @@ def test_the_columns_are_the_labels_of_each_episode(source, labelled):
 def test_provenance_says_what_made_the_labels(labelled):
     provenance = json.loads((labelled / contract.ANCHORS_FILE).read_text())
     assert parse_rig(provenance["rig"]).to_dict() == rig().to_dict()
-    assert provenance["cameras"] == ["head", "wrist"] and provenance["detector"]["name"] == "gripper_command"
+    assert (
+        provenance["cameras"] == ["head", "wrist"] and provenance["detectors"]["gripper"]["signal"] == "gripper_command"
+    )
     counts = provenance["counts"]
     assert (counts["episodes"], counts["closes"], counts["openings"], counts["dropped_closes"]) == (3, 3, 0, 1)
     assert counts["frames_without_task_anchor"] == counts["frames"] - 3 * 7
@@ -106,7 +108,7 @@ def test_measured_fingers_take_the_place_of_a_missing_command(source, tmp_path):
     width_only = {"width": {"column": contract.STATE, "indices": [6, 7], "open": 0.08}, "thresholds": {}}
     width_only["thresholds"] = {"close_above": 0.5, "open_below": 0.3}
     provenance = label_dataset(source, rig(gripper=width_only), tmp_path / "out")
-    assert provenance["detector"]["name"] == "gripper_width" and provenance["counts"]["closes"] == 3
+    assert provenance["detectors"]["gripper"]["signal"] == "gripper_width" and provenance["counts"]["closes"] == 3
 
 
 def test_an_axis_angle_state_gives_the_same_hand_as_a_quaternion_column(source, tmp_path):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posa_vla.anchors.events import GRIPPER, Event, Interactions, interactions_of
 from posa_vla.errors import PosaError
 
 
@@ -41,34 +42,28 @@ class InteractionConfig:
             raise PosaError(f"min_steps must be >= 1 and shut_width >= 0, got {self.min_steps} and {self.shut_width}")
 
 
-@dataclass(frozen=True)
-class Interactions:
-    """The events of one episode.
-
-    Args:
-        frames: int64 (E,), ascending; the first frame of each change of the command.
-        closes: bool (E,); True for a close, False for an opening.
-        dropped: closes that ended fully shut, left out together with the opening that ends them.
-    """
-
-    frames: np.ndarray
-    closes: np.ndarray
-    dropped: int = 0
-
-
 def closed_states(signal: np.ndarray, config: InteractionConfig) -> np.ndarray:
     """Debounced open/closed state of every frame: scaled signal (T,) -> bool (T,), True for closed.
 
     A signal that begins between the thresholds takes the first definite state there is (open if none).
     A change at the very end that has not lasted ``min_steps`` frames is not confirmed and not taken.
     """
-    definite = np.where(signal >= config.close_above, 1, np.where(signal <= config.open_below, 0, -1))
+    return held_states(signal >= config.close_above, signal <= config.open_below, config.min_steps)
+
+
+def held_states(on: np.ndarray, off: np.ndarray, min_steps: int) -> np.ndarray:
+    """Hysteresis and debouncing: which frames are surely on and surely off, each bool (T,) -> bool (T,), True for on.
+
+    Between the two the state stays; a change that lasts less than ``min_steps`` frames is none. Starts and ends are
+    treated as `closed_states` says.
+    """
+    definite = np.where(on, 1, np.where(off, 0, -1))
     if not (definite >= 0).any():
-        return np.zeros(len(signal), dtype=bool)
+        return np.zeros(len(definite), dtype=bool)
     states = _hold_last(definite)
     starts, lengths = _runs(states)
     # The first run is where the episode starts from, however short: there is nothing before it to keep.
-    confirmed = lengths >= config.min_steps
+    confirmed = lengths >= min_steps
     confirmed[0] = True
     held = np.full(len(states), -1)
     for start, length, sure in zip(starts, lengths, confirmed, strict=True):
@@ -92,16 +87,20 @@ def find_interactions(signal: np.ndarray, config: InteractionConfig, width: np.n
     closed = closed_states(signal, config)
     changes = np.flatnonzero(np.diff(closed.astype(np.int8))) + 1
     ends = np.append(changes, len(signal))[1:]  # frame after the last one of each event's state
-    frames: list[int] = []
+    events: list[Event] = []
     dropped, missed = 0, True  # until a close holds something, an opening lets nothing go
-    for frame, end in zip(changes, ends, strict=True):
+    for frame, end in zip(changes.tolist(), ends.tolist(), strict=True):
         if closed[frame]:
             missed = width is not None and bool(width[end - 1] <= config.shut_width)
             dropped += missed
         if not missed:
-            frames.append(int(frame))
-    taken = np.array(frames, dtype=np.int64)
-    return Interactions(taken, closed[taken], dropped)
+            events.append(_event(frame, end, bool(closed[frame]), signal))
+    return interactions_of(events, dropped)
+
+
+def _event(frame: int, end: int, closes: bool, signal: np.ndarray) -> Event:
+    numbers = {"before": float(signal[frame - 1]), "signal": float(signal[frame]), "frames": end - frame}
+    return Event(frame, GRIPPER, "close" if closes else "open", frame, numbers)
 
 
 def next_event(frames: np.ndarray, length: int) -> np.ndarray:

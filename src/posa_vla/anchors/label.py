@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from posa_vla.anchors.camera import Camera
-from posa_vla.anchors.interaction import InteractionConfig, Interactions, find_interactions, next_event
+from posa_vla.anchors.events import Interactions
+from posa_vla.anchors.interaction import InteractionConfig, find_interactions, next_event
 from posa_vla.anchors.pose import Transform, world_from_ee
 from posa_vla.contract import END_ANCHOR, TASK_ANCHOR
 
@@ -56,6 +57,21 @@ def label_episode(
     if hand.matrix.shape != (T, 4, 4):
         raise ValueError(f"expected one pose for each of {T} gripper values, got {hand.matrix.shape[:-2]}")
     interactions = find_interactions(gripper, config or InteractionConfig(), finger_width)
+    return label_interactions(hand, interactions, cameras, tool)
+
+
+def label_interactions(
+    hand: Transform, interactions: Interactions, cameras: Sequence[Camera], tool: Sequence[float] = (0.0, 0.0, 0.0)
+) -> EpisodeLabels:
+    """`label_episode` where the interactions are known, whatever detected them.
+
+    Args:
+        hand: world_from_ee (T, 4, 4).
+        interactions: of the episode.
+        cameras: the rig's cameras, in its order.
+        tool: see `label_episode`.
+    """
+    T = len(hand.matrix)
     event = next_event(interactions.frames, T)  # (T,)
     position = hand.apply(np.asarray(tool, dtype=np.float64))  # (T, 3)
 

@@ -11,17 +11,24 @@ from posa_vla.calibration.adjustment import inverse_normal
 from posa_vla.calibration.boards import View
 from posa_vla.calibration.handeye import (
     INTRINSIC,
-    PIXEL_SIGMA,
     SHARED,
     Chain,
     PoseNoise,
+    Problem,
     Views,
     adjust,
     outlying,
     pose_errors,
     start,
 )
-from posa_vla.calibration.intrinsics import Intrinsics, board_pose, distorted, distortion_reach, estimate_intrinsics
+from posa_vla.calibration.intrinsics import (
+    Intrinsics,
+    board_pose,
+    check_focal,
+    distorted,
+    distortion_reach,
+    estimate_intrinsics,
+)
 from posa_vla.calibration.poses import rotation_spread
 from posa_vla.errors import PosaError
 
@@ -89,7 +96,7 @@ def calibrate_board(
         data = gather(views, world_from_ee, used, mount, noise)
         begun = start(data, intrinsics)
         check_fit(begun, data, intrinsics)
-        chain, jacobian = adjust(begun, data)
+        chain, residuals, jacobian = adjust(begun, data)
         wrong = outlying(chain, noise)
         if not wrong.any():
             break
@@ -100,7 +107,7 @@ def calibrate_board(
                 f"{FEWEST_VIEWS}: check that pictures and poses are in the same order and taken with the arm at rest"
             )
     check_motion(world_from_ee[used], mount)
-    return _judged(chain, jacobian, data, used, size)
+    return _judged(chain, residuals, jacobian, data, used, size, intrinsics.tilt)
 
 
 def gather(
@@ -118,9 +125,9 @@ def check_motion(world_from_ee: np.ndarray, mount: Mount) -> None:
     if spread[1] < LEAST_TURN:
         place = "the camera's place" if mount == "end_effector" else "the place of the board, and the camera's with it,"
         raise PosaError(
-            f"between the pictures the hand turned by {spread[0]:.1f}, {spread[1]:.1f} and {spread[2]:.1f} degrees about "
-            f"its principal axes, so {place} along the first axis is not determined: turn the hand by 20 degrees and more "
-            "about different axes"
+            f"between the pictures the hand turned by {spread[0]:.1f}, {spread[1]:.1f} and {spread[2]:.1f} degrees "
+            f"about its principal axes, so {place} along the first axis is not determined: turn the hand by 20 degrees "
+            "and more about different axes"
         )
 
 
@@ -131,6 +138,12 @@ def check_fit(chain: Chain, data: Views, intrinsics: Intrinsics) -> None:
     if metres <= WORST_METRES and degrees <= WORST_DEGREES:
         return
     said = f"the poses do not fit the pictures: typically {1000 * metres:.0f} mm and {degrees:.1f} degrees off"
+    if rotation_spread(seen[:, :3, :3])[0] < LEAST_TURN:
+        holder = "the world" if data.on_hand else "the hand"
+        raise PosaError(
+            f"{said}: the hand turned, but the board hardly did so in the pictures, as if it were fixed to the camera: "
+            f"with --mount={'end_effector' if data.on_hand else 'world'} it belongs to {holder}"
+        )
     for cause, other in _suspicions(data):
         better = [float(np.median(errors)) for errors in pose_errors(other, start(other, intrinsics), seen)]
         if better[0] < max(CLEARLY * metres, 0.004) and better[1] < max(CLEARLY * degrees, 0.5):
@@ -168,19 +181,26 @@ def _suspicions(data: Views) -> Iterator[tuple[str, Views]]:
 
 
 def _judged(
-    chain: Chain, jacobian: np.ndarray, data: Views, used: np.ndarray, size: tuple[int, int]
+    chain: Chain,
+    residuals: np.ndarray,
+    jacobian: np.ndarray,
+    data: Views,
+    used: np.ndarray,
+    size: tuple[int, int],
+    tilt: float,
 ) -> BoardCalibration:
-    errors = corner_errors(chain, data)
-    residuals = np.concatenate([errors.ravel() / PIXEL_SIGMA, _scaled_corrections(chain, data)])
     scale = float((residuals**2).sum() / max(jacobian.shape[0] - jacobian.shape[1], 1))
     variance = scale * np.diag(inverse_normal(jacobian))[:SHARED]
     sigma_metres = np.sqrt(variance[INTRINSIC + 3 : INTRINSIC + 6])
+    sigma_focal = float(np.sqrt(variance[:2].max()))
+    check_focal(sigma_focal / chain.matrix[0, 0], tilt)
     if not sigma_metres.max() < WORST_SIGMA:
         raise PosaError(
-            f"the views leave the camera's position uncertain by {1000 * sigma_metres.max():.0f} mm: add views with the "
-            "hand turned about different axes, and the board near and tilted"
+            f"the views leave the camera's position uncertain by {1000 * sigma_metres.max():.0f} mm: add views with "
+            "the hand turned about different axes, and the board near and tilted"
         )
-    metres, degrees = leave_one_out(chain, data)
+    metres, degrees = leave_one_out(chain, data, residuals, jacobian)
+    errors = corner_errors(chain, data)
     return BoardCalibration(
         chain,
         used,
@@ -189,7 +209,7 @@ def _judged(
         degrees,
         sigma_metres,
         float(np.degrees(np.sqrt(variance[INTRINSIC : INTRINSIC + 3].sum()))),
-        float(np.sqrt(variance[:2].max())),
+        sigma_focal,
         distortion_reach(chain.matrix, chain.distortion, size),
     )
 
@@ -203,23 +223,25 @@ def corner_errors(chain: Chain, data: Views) -> np.ndarray:
     return np.concatenate(errors)
 
 
-def _scaled_corrections(chain: Chain, data: Views) -> np.ndarray:
-    return (chain.corrections / ([data.noise.radians] * 3 + [data.noise.metres] * 3)).ravel()
-
-
-def leave_one_out(chain: Chain, data: Views) -> tuple[np.ndarray, np.ndarray]:
+def leave_one_out(
+    chain: Chain, data: Views, residuals: np.ndarray, jacobian: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """(V,) m and degrees: the board's pose in each view as the other views' calibration predicts it, against seen.
 
-    The lens is kept. The prediction uses the recorded hand pose, so its own noise is part of the error.
+    The lens is kept; the others' calibration is one Gauss-Newton step from the common one. The prediction uses the
+    recorded hand pose, so its own noise is part of the error.
     """
     intrinsics = Intrinsics(chain.matrix, chain.distortion, np.ones(len(data.views), bool))
+    owner, size = Problem(chain, data).owner_of_row, jacobian.shape[1]
+    owner_of_column = np.repeat(np.arange(-1, len(data.views)), [SHARED] + [6] * len(data.views))
     metres, degrees = [], []
     for left_out in range(len(data.views)):
-        others = np.arange(len(data.views)) != left_out
-        begun = Chain(chain.matrix, chain.distortion, chain.first, chain.last, chain.corrections[others])
-        other, _ = adjust(begun, data.chosen(others), fixed=INTRINSIC)
-        alone = data.chosen(~others)
-        distance, angle = pose_errors(alone, other, board_pose(alone.views[0], intrinsics)[None])
+        rows = owner != left_out
+        columns = (owner_of_column != left_out) & (np.arange(size) >= INTRINSIC)
+        step = np.zeros(size)
+        step[columns] = np.linalg.lstsq(jacobian[np.ix_(rows, columns)], -residuals[rows], rcond=None)[0]
+        alone = data.chosen(np.arange(len(data.views)) == left_out)
+        distance, angle = pose_errors(alone, chain.moved(step), board_pose(alone.views[0], intrinsics)[None])
         metres.append(distance[0])
         degrees.append(angle[0])
     return np.array(metres), np.array(degrees)

@@ -99,9 +99,9 @@ def summary(result: BoardCalibration) -> str:
     return "\n".join(
         [
             f"{int(result.used.sum())} of {len(result.used)} pictures, reprojection {result.reprojection:.2f} px rms",
-            f"left one out: {1000 * np.median(result.metres):.1f} mm and {np.median(result.degrees):.2f} degrees median, "
-            f"{1000 * result.metres.max():.1f} mm and {result.degrees.max():.2f} degrees at most (the recorded pose's own "
-            "error included)",
+            f"left one out: {1000 * np.median(result.metres):.1f} mm and {np.median(result.degrees):.2f} degrees "
+            f"median, {1000 * result.metres.max():.1f} mm and {result.degrees.max():.2f} degrees at most (the recorded "
+            "pose's own error included)",
             f"fx {k[0, 0]:.2f}, fy {k[1, 1]:.2f} ± {result.sigma_focal:.2f}, cx {k[0, 2]:.2f}, cy {k[1, 2]:.2f} px",
             "distortion k1, k2, p1, p2: " + ", ".join(f"{x:.5f}" for x in result.chain.distortion),
             f"position in the mount's frame: {position} m; orientation ± {result.sigma_degrees:.2f} degrees",
@@ -111,7 +111,7 @@ def summary(result: BoardCalibration) -> str:
 
 def distortion_warning(result: BoardCalibration) -> str:
     return (
-        f"warning: the lens moves points of the picture by up to {result.reach:.1f} px against a pinhole, and a rig knows "
-        "only pinholes: undistort the dataset's pictures with this matrix and these coefficients (cv2.undistort), or "
-        "accept this error at the picture's edges"
+        f"warning: the lens moves points of the picture by up to {result.reach:.1f} px against a pinhole, and a rig "
+        "knows only pinholes: undistort the dataset's pictures with this matrix and these coefficients "
+        "(cv2.undistort), or accept this error at the picture's edges"
     )

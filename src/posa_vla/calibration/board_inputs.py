@@ -1,5 +1,6 @@
 """Pictures of a board and the hand's pose at each: found, read, paired."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,12 @@ def find_pictures(pattern: str) -> list[Path]:
         found = [item for item in path.parent.glob(path.name) if item.is_file()] if path.parent.is_dir() else []
     if not found:
         raise PosaError(f"--images={pattern}: expected a folder or a pattern with pictures, found none")
-    return sorted(found)
+    return sorted(found, key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Numbers in a name count as numbers: shot_2 comes before shot_10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def read_board_poses(path: Path, pictures: list[Path]) -> np.ndarray:

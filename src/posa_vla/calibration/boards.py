@@ -11,8 +11,13 @@ from posa_vla.errors import PosaError, unknown_name
 
 FEWEST_CORNERS = 6
 """A view with fewer corners of a ChArUco board is left out: its pose would be poor."""
-FORMS = "charuco:7x5:30mm:22mm:5x5_100 (squares, side, marker, dictionary) or chessboard:9x6:25mm (inner corners, side)"
-PATTERN = re.compile(r"(charuco|chessboard):(\d+)x(\d+):([\d.]+)mm(?::([\d.]+)mm:(\w+))?")
+REFINED_WITHIN = (2, 5)
+"""Pixels: half the side of the window in which a corner is refined."""
+FORMS = (
+    "charuco:7x5:30mm:22mm:5x5_100 (squares, side, marker, dictionary; charuco_legacy for boards of OpenCV before 4.6) "
+    "or chessboard:9x6:25mm (inner corners, side)"
+)
+PATTERN = re.compile(r"(charuco|charuco_legacy|chessboard):(\d+)x(\d+):([\d.]+)mm(?::([\d.]+)mm:(\w+))?")
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Board:
     """A flat calibration pattern; its frame has x along the columns, y along the rows, z into the board.
 
     Args:
-        kind: charuco or chessboard.
+        kind: charuco, charuco_legacy (with an even number of rows it begins with a marker) or chessboard.
         columns: squares of a ChArUco board along x, inner corners of a chessboard.
         rows: the same along y.
         square: m, side of a square.
@@ -37,14 +42,17 @@ class Board:
 
     def charuco(self) -> cv2.aruco.CharucoBoard:
         dictionary = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, f"DICT_{self.dictionary}"))
-        return cv2.aruco.CharucoBoard((self.columns, self.rows), self.square, self.marker, dictionary)
+        board = cv2.aruco.CharucoBoard((self.columns, self.rows), self.square, self.marker, dictionary)
+        board.setLegacyPattern(self.kind == "charuco_legacy")
+        return board
 
     def corners(self) -> np.ndarray:
         """(n, 3) m, all inner corners in the board's frame, by their number."""
-        inner = (self.columns - 1, self.rows - 1) if self.kind == "charuco" else (self.columns, self.rows)
+        chessboard = self.kind == "chessboard"
+        inner = (self.columns, self.rows) if chessboard else (self.columns - 1, self.rows - 1)
         across, down = np.meshgrid(np.arange(inner[0]), np.arange(inner[1]))
         grid = np.stack([across.ravel(), down.ravel(), np.zeros(across.size)], axis=1).astype(np.float64)
-        return (grid + np.array([1, 1, 0])) * self.square if self.kind == "charuco" else grid * self.square
+        return grid * self.square if chessboard else (grid + np.array([1, 1, 0])) * self.square
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class View:
 def parse_board(text: str) -> Board:
     """A board from its description, such as ``charuco:7x5:30mm:22mm:5x5_100``."""
     found = PATTERN.fullmatch(text.strip())
-    if found is None or (found[1] == "charuco") != (found[5] is not None):
+    if found is None or (found[1] == "chessboard") != (found[5] is None):
         raise PosaError(f"--board={text}: expected {FORMS}")
     kind, columns, rows, side = found[1], int(found[2]), int(found[3]), float(found[4]) / 1000
     if min(columns, rows) < 3 or side <= 0:
@@ -98,7 +106,17 @@ def detect(board: Board, image: np.ndarray, name: str) -> View | None:
     points = board.corners()[numbers.ravel()]
     if min(len(np.unique(points[:, 0])), len(np.unique(points[:, 1]))) < 2:
         return None
-    return View(name, points, corners.reshape(-1, 2).astype(np.float64))
+    return View(name, points, _refined(board, image, corners.reshape(-1, 2)))
+
+
+def _refined(board: Board, image: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """(n, 2) pixels, refined once more: until 4.13 OpenCV adds half a pixel to what it has refined (opencv #25539)."""
+    apart = np.linalg.norm(corners[:, None] - corners[None], axis=2)
+    gap = apart[apart > 0].min() * (1 - board.marker / board.square) / 2  # from a corner to the next marker
+    window = int(np.clip(gap, *REFINED_WITHIN))
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-3)
+    found = cv2.cornerSubPix(image, corners[:, None].astype(np.float32), (window, window), (-1, -1), criteria)
+    return found.reshape(-1, 2).astype(np.float64)
 
 
 def _chessboard(board: Board, image: np.ndarray) -> np.ndarray | None:

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from posa_vla.anchors.pose import homogeneous
 from posa_vla.calibration.boards import View
 from posa_vla.calibration.intrinsics import DISTORTION_SIZE, Intrinsics, board_pose, distorted
+from posa_vla.errors import PosaError
 
 SUBSET, SUBSETS = 6, 30
 """Views of a draw and draws: one wrong pose spoils a linear solution."""
@@ -106,20 +107,18 @@ def start(data: Views, intrinsics: Intrinsics) -> Chain:
     for draw in range(SUBSETS):
         chosen = np.arange(count) if draw == 0 else rng.choice(count, min(SUBSET, count), replace=False)
         for first, last in _linear(seen[chosen], data.middle[chosen]):
-            if not (np.isfinite(first).all() and np.isfinite(last).all()):
-                continue
             chain = Chain(intrinsics.matrix, intrinsics.distortion, first, last, np.zeros((count, 6)))
             metres, degrees = pose_errors(data, chain, seen)
             cost = float(np.median(metres / data.noise.metres + np.radians(degrees) / data.noise.radians))
             if best is None or cost < best[0]:
                 best = cost, chain
     if best is None:
-        raise ValueError("no linear solution")
+        raise PosaError("no camera explains the board's motion: check that pictures and poses belong together")
     return best[1]
 
 
 def _linear(seen: np.ndarray, middle: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(X, Y) by OpenCV's simultaneous and separate solvers."""
+    """(X, Y) by OpenCV's simultaneous and separate solvers; what is no rotation, from degenerate draws, is left out."""
     found = []
     inverse = np.linalg.inv(middle)
     parts = (seen[:, :3, :3], seen[:, :3, 3], middle[:, :3, :3], middle[:, :3, 3])
@@ -128,7 +127,8 @@ def _linear(seen: np.ndarray, middle: np.ndarray) -> list[tuple[np.ndarray, np.n
             turn_y, shift_y, turn_x, shift_x = cv2.calibrateRobotWorldHandEye(*map(list, parts), method=method)
         except cv2.error:
             continue
-        found.append((_matrix(turn_x, shift_x), np.linalg.inv(_matrix(turn_y, shift_y))))
+        if _is_rotation(turn_x) and _is_rotation(turn_y):
+            found.append((_matrix(turn_x, shift_x), np.linalg.inv(_matrix(turn_y, shift_y))))
     for method in (cv2.CALIB_HAND_EYE_PARK, cv2.CALIB_HAND_EYE_DANIILIDIS):
         try:
             turn, shift = cv2.calibrateHandEye(
@@ -136,56 +136,71 @@ def _linear(seen: np.ndarray, middle: np.ndarray) -> list[tuple[np.ndarray, np.n
             )
         except cv2.error:
             continue
-        if not (np.isfinite(turn).all() and np.isfinite(shift).all()):
-            continue
-        first = np.linalg.inv(_matrix(turn, shift))
-        lasts = inverse @ _matrix(turn, shift) @ seen
-        mean = Rotation.from_matrix(lasts[:, :3, :3]).mean().as_matrix()
-        found.append((first, homogeneous(mean, np.median(lasts[:, :3, 3], axis=0))))
+        if _is_rotation(turn):
+            lasts = inverse @ _matrix(turn, shift) @ seen
+            mean = Rotation.from_matrix(lasts[:, :3, :3]).mean().as_matrix()
+            found.append((np.linalg.inv(_matrix(turn, shift)), homogeneous(mean, np.median(lasts[:, :3, 3], axis=0))))
     return found
 
 
-def adjust(chain: Chain, data: Views, fixed: int = 0, loss: str = "soft_l1") -> tuple[Chain, np.ndarray]:
-    """Everything by reprojection, hand poses held by their expected noise: the chain, and the Jacobian.
+def _is_rotation(matrix: np.ndarray) -> bool:
+    rigid = np.isfinite(matrix).all() and np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-4)
+    return bool(rigid and np.linalg.det(matrix) > 0)
 
-    Args:
-        fixed: how many of the first parameters stay as they are: INTRINSIC keeps the lens.
+
+def adjust(chain: Chain, data: Views) -> tuple[Chain, np.ndarray, np.ndarray]:
+    """Everything by reprojection, hand poses held by their expected noise: chain, residuals and their Jacobian.
+
+    Residuals (R,) are errors over expected ones, robustly weighted; the Jacobian (R, SHARED + 6 V) is weighted alike.
     """
-    corners = np.concatenate([view.corners for view in data.views])
-    pixels = np.concatenate([view.pixels for view in data.views])
-    owner = np.repeat(np.arange(len(data.views)), [len(view.corners) for view in data.views])
-    prior = np.array([data.noise.radians] * 3 + [data.noise.metres] * 3)
-    size = SHARED - fixed + 6 * len(data.views)
+    problem = Problem(chain, data)
+    zero = np.zeros(SHARED + 6 * len(data.views))
+    solution = least_squares(
+        problem.residuals, zero, problem.jacobian, loss="soft_l1", x_scale="jac", ftol=1e-6, xtol=1e-7, max_nfev=60
+    )
+    found = problem.state(solution.x)
+    problem = Problem(found, data)
+    residuals = problem.residuals(zero)
+    weights = (1 + residuals**2) ** -0.25  # soft_l1's, square roots
+    return found, weights * residuals, weights[:, None] * problem.jacobian(zero)
 
-    def state(x: np.ndarray) -> Chain:
-        return chain.moved(np.concatenate([np.zeros(fixed), x]))
 
-    def residuals(x: np.ndarray) -> np.ndarray:
-        moved = state(x)
-        poses = data.board_poses(moved)[owner]
-        points = np.einsum("nij,nj->ni", poses[:, :3, :3], corners) + poses[:, :3, 3]
+class Problem:
+    """Residuals of a `Chain` moved by steps (SHARED + 6 V,): errors of corners, then corrections, over their noise."""
+
+    def __init__(self, chain: Chain, data: Views) -> None:
+        self.chain, self.data = chain, data
+        self.corners = np.concatenate([view.corners for view in data.views])
+        self.pixels = np.concatenate([view.pixels for view in data.views])
+        self.owner = np.repeat(np.arange(len(data.views)), [len(view.corners) for view in data.views])
+        self.owner_of_row = np.concatenate([np.repeat(self.owner, 2), np.repeat(np.arange(len(data.views)), 6)])
+        self.prior = np.array([data.noise.radians] * 3 + [data.noise.metres] * 3)
+
+    def state(self, x: np.ndarray) -> Chain:
+        return self.chain.moved(x)
+
+    def residuals(self, x: np.ndarray) -> np.ndarray:
+        moved = self.state(x)
+        poses = self.data.board_poses(moved)[self.owner]
+        points = np.einsum("nij,nj->ni", poses[:, :3, :3], self.corners) + poses[:, :3, 3]
         points[:, 2] = np.maximum(points[:, 2], 1e-3)
-        errors = (distorted(points, moved.matrix, moved.distortion) - pixels) / PIXEL_SIGMA
-        return np.concatenate([errors.ravel(), (moved.corrections / prior).ravel()])
+        errors = (distorted(points, moved.matrix, moved.distortion) - self.pixels) / PIXEL_SIGMA
+        return np.concatenate([errors.ravel(), (moved.corrections / self.prior).ravel()])
 
-    def jacobian(x: np.ndarray) -> np.ndarray:
+    def jacobian(self, x: np.ndarray) -> np.ndarray:
         """By forward differences; all views' corrections are moved at once, each acts on its own view only."""
-        base, free = residuals(x), SHARED - fixed
-        matrix = np.zeros((len(base), size))
-        rows_of = np.concatenate([np.repeat(owner, 2), np.repeat(np.arange(len(data.views)), 6)])
-        for column in range(free):
-            step = np.zeros(size)
-            step[column] = _STEPS[fixed + column]
-            matrix[:, column] = (residuals(x + step) - base) / step[column]
+        base = self.residuals(x)
+        matrix = np.zeros((len(base), len(x)))
+        for column in range(SHARED):
+            step = np.zeros(len(x))
+            step[column] = _STEPS[column]
+            matrix[:, column] = (self.residuals(x + step) - base) / step[column]
         for part in range(6):
-            step = np.zeros(size)
-            step[free + part :: 6] = 1e-6
-            change = (residuals(x + step) - base) / 1e-6
-            matrix[np.arange(len(base)), free + 6 * rows_of + part] = change
+            step = np.zeros(len(x))
+            step[SHARED + part :: 6] = 1e-6
+            change = (self.residuals(x + step) - base) / 1e-6
+            matrix[np.arange(len(base)), SHARED + 6 * self.owner_of_row + part] = change
         return matrix
-
-    solution = least_squares(residuals, np.zeros(size), jacobian, loss=loss, x_scale="jac", max_nfev=60)
-    return state(solution.x), jacobian(solution.x)
 
 
 _STEPS = np.array([1e-3] * 4 + [1e-6] * DISTORTION_SIZE + [1e-6] * 12)

@@ -12,8 +12,9 @@ DISTORTION_SIZE = 4
 """k1, k2, p1, p2: a fifth coefficient is not determined by the views that people take."""
 WORST_VIEW = 3.0
 """Views whose error is so many times the median (and above a pixel) are left out."""
-FOCAL_SHARE = 0.02
-"""Largest standard deviation of the focal length, as a share of it."""
+FOCAL_SHARE, BEGUN_SHARE = 0.02, 0.2
+"""Largest standard deviation of the focal length, as a share of it: in the end, and from the pictures alone (the known
+motion of the hand still adds to it)."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class Intrinsics:
     matrix: (3, 3) OpenCV's K, pixels.
     distortion: (4,) k1, k2, p1, p2.
     good: (V,) the views that were used.
+    tilt: degrees, the largest angle between board and picture.
     """
 
     matrix: np.ndarray
     distortion: np.ndarray
     good: np.ndarray
+    tilt: float = 0.0
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Points (N, 3) m in camera axes -> pixels (N, 2), distorted."""
@@ -39,7 +42,7 @@ def distorted(points: np.ndarray, matrix: np.ndarray, distortion: np.ndarray) ->
 
 
 def estimate_intrinsics(views: list[View], size: tuple[int, int]) -> Intrinsics:
-    """From all views, bad ones left out; refuses where the board was seen too frontally to tell the focal length."""
+    """From all views, bad ones left out; refuses where the board was seen too frontally to begin with."""
     good = np.ones(len(views), bool)
     flags = cv2.CALIB_FIX_K3
     while True:
@@ -54,13 +57,18 @@ def estimate_intrinsics(views: list[View], size: tuple[int, int]) -> Intrinsics:
             break
         good[np.flatnonzero(good)[bad]] = False
     share = float((deviations[:2, 0] / np.diag(matrix)[:2]).max())
-    if not share < FOCAL_SHARE:
-        tilts = [np.degrees(np.arccos(min(abs(cv2.Rodrigues(turn)[0][2, 2]), 1))) for turn in turns]
+    tilts = [np.degrees(np.arccos(min(abs(cv2.Rodrigues(turn)[0][2, 2]), 1))) for turn in turns]
+    check_focal(share, max(tilts), BEGUN_SHARE)
+    return Intrinsics(matrix, distortion.ravel()[:DISTORTION_SIZE], good, max(tilts))
+
+
+def check_focal(share: float, tilt: float, largest: float = FOCAL_SHARE) -> None:
+    """Refuses a focal length that is uncertain by a share of it, where the board was seen too frontally."""
+    if not share < largest:
         raise PosaError(
             f"the views leave the focal length uncertain by {share:.0%}: the board was tilted against the picture by "
-            f"at most {max(tilts):.0f} degrees; add views tilted by 20 to 50 degrees both ways, near and far"
+            f"at most {tilt:.0f} degrees; add views tilted by 20 to 50 degrees both ways, near and far"
         )
-    return Intrinsics(matrix, distortion.ravel()[:DISTORTION_SIZE], good)
 
 
 def distortion_reach(matrix: np.ndarray, distortion: np.ndarray, size: tuple[int, int]) -> float:

@@ -1,4 +1,4 @@
-"""What the pages of calibration share: the template loader and pictures inside the page."""
+"""What the pages of calibration and inspection share: the template loader and pictures inside the page."""
 
 import base64
 from pathlib import Path
@@ -8,10 +8,10 @@ import cv2
 import jinja2
 import numpy as np
 
-from posa_vla import evaluation
+from posa_vla import evaluation, inspection
 
-TEMPLATES = (Path(__file__).parent, Path(evaluation.__file__).parent)
-"""The second holds the style that all of the project's pages share."""
+TEMPLATES = (Path(__file__).parent, Path(inspection.__file__).parent, Path(evaluation.__file__).parent)
+"""The last holds the style that all of the project's pages share."""
 
 
 def render(template: str, **content: Any) -> str:

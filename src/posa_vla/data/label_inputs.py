@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from posa_vla.anchors.contact import ContactConfig
 from posa_vla.anchors.pose import Transform, world_from_ee
-from posa_vla.contract import ANCHORS, OBS_IMAGES, STEPS_TO_INTERACTION, TASK_INDEX
+from posa_vla.contract import ANCHORS, CONTACT, OBS_IMAGES, STEPS_TO_INTERACTION, TASK_INDEX
 from posa_vla.errors import PosaError
 from posa_vla.rigs import GripperSource, JointSource, PoseSource, Rig
 from posa_vla.rigs.scenes import choose_scene
@@ -19,18 +20,21 @@ LONE_IMAGE = "observation.image"
 FARTHEST_POSITION = 10.0
 """Metres. No arm reaches so far from its world frame: larger positions are millimetres."""
 UNIT_TOLERANCE = 1e-2
+OTHER_DETECTORS = "use other detectors: posa-vla label --detectors=dwell, or contact,dwell where a force is recorded"
+CONTACT_WORDS = ("contact", "touch", "tactile", "force", "effort", "torque", "wrench", "pressure", "current", "load")
+"""Parts of the names of columns that may hold a contact signal."""
 
 
-def check_features(features: Mapping[str, Any], rig: Rig) -> None:
-    """Columns, cameras and image sizes against the rig."""
+def check_features(features: Mapping[str, Any], rig: Rig, with_gripper: bool = True) -> None:
+    """Columns, cameras and image sizes against the rig; the gripper's columns only where they are read."""
     for key in (ANCHORS, STEPS_TO_INTERACTION):
         if key in features:
             raise PosaError(f"the dataset has {key!r} already: label the dataset it was made from")
     meaning = "joints" if isinstance(rig.pose, JointSource) else "EE pose"
     needed = [(meaning, rig.pose.column, max(rig.pose.indices))]
-    if rig.gripper.command:
+    if with_gripper and rig.gripper.command:
         needed.append(("gripper command", rig.gripper.command.column, rig.gripper.command.index))
-    if rig.gripper.width:
+    if with_gripper and rig.gripper.width:
         needed.append(("finger width", rig.gripper.width.column, max(rig.gripper.width.indices)))
     for meaning, key, index in needed:
         _check_vector(features, rig, meaning, key, index)
@@ -163,21 +167,17 @@ def _poses_from_joints(
 
 
 def gripper_signal(columns: Mapping[str, np.ndarray], source: GripperSource, episodes: list[EpisodeRows]) -> np.ndarray:
-    """(N,), 0 open … 1 closed: the command, or the measured width on a robot that records no command."""
-    if source.command is not None:
-        command = source.command
-        what, low, high = f"the gripper command {command.column}[{command.index}]", command.open, command.closed
-        values = columns[command.column][:, command.index].astype(np.float64)
-        _refuse(~np.isfinite(values), episodes, f"{what} is NaN or infinite")
-    else:
-        width = finger_width(columns, source, episodes)
-        assert width is not None and source.width is not None  # GripperSource wants one of the two
-        values, what, low, high = width, f"the finger width in {source.width.column}", source.width.open, 0.0
+    """(N,), 0 open … 1 closed: the command, or the measured width on a robot that records no command.
+
+    Raises:
+        PosaError: it never moves, or never passes between open and closed.
+    """
+    values, what, low, high = _gripper_values(columns, source, episodes)
     signal = (values - low) / (high - low)
     if np.ptp(values) == 0:
         raise PosaError(
             f"{what} is {values[0]:.4g} in all {len(values)} frames: the gripper never moves, or the rig takes another "
-            "number for it; correct the rig's gripper"
+            f"number for it; correct the rig's gripper, or for tasks without a grasp {OTHER_DETECTORS}"
         )
     if signal.min() > source.thresholds.open_below or signal.max() < source.thresholds.close_above:
         raise PosaError(
@@ -185,6 +185,29 @@ def gripper_signal(columns: Mapping[str, np.ndarray], source: GripperSource, epi
             "is closed, so it never changes between the two: correct open and closed, the index or the thresholds"
         )
     return signal
+
+
+def unchecked_gripper_signal(
+    columns: Mapping[str, np.ndarray], source: GripperSource, episodes: list[EpisodeRows]
+) -> np.ndarray:
+    """`gripper_signal` for those who look at what it would refuse."""
+    values, _, low, high = _gripper_values(columns, source, episodes)
+    return (values - low) / (high - low)
+
+
+def _gripper_values(
+    columns: Mapping[str, np.ndarray], source: GripperSource, episodes: list[EpisodeRows]
+) -> tuple[np.ndarray, str, float, float]:
+    """Recorded numbers (N,), what they are, and what they read open and closed."""
+    if source.command is not None:
+        command = source.command
+        what = f"the gripper command {command.column}[{command.index}]"
+        values = columns[command.column][:, command.index].astype(np.float64)
+        _refuse(~np.isfinite(values), episodes, f"{what} is NaN or infinite")
+        return values, what, command.open, command.closed
+    width = finger_width(columns, source, episodes)
+    assert width is not None and source.width is not None  # GripperSource wants one of the two
+    return width, f"the finger width in {source.width.column}", source.width.open, 0.0
 
 
 def finger_width(
@@ -196,6 +219,54 @@ def finger_width(
     width = np.abs(columns[source.width.column][:, list(source.width.indices)].astype(np.float64)).sum(axis=1)
     _refuse(~np.isfinite(width), episodes, f"the finger width in {source.width.column} is NaN or infinite")
     return width
+
+
+def contact_column(features: Mapping[str, Any], config: ContactConfig) -> str:
+    """The column of the contact signal.
+
+    Raises:
+        PosaError: the dataset lacks it, or some of the numbers asked for; names the columns that might be meant.
+    """
+    key = config.column or CONTACT
+    if key not in features:
+        likely = likely_contacts(features)
+        hint = f"perhaps {', '.join(likely)} is meant" if likely else f"its columns are {', '.join(features)}"
+        raise PosaError(
+            f"the contact detector reads the column {key!r}, which the dataset lacks: {hint}; say "
+            "--contact.column=NAME (and --contact.indices=[…] for some of its numbers), or leave contact out "
+            "of --detectors"
+        )
+    size = int(np.prod(features[key]["shape"]))
+    if config.indices is not None and not 0 <= min(config.indices) <= max(config.indices) < size:
+        raise PosaError(f"contact.indices are {list(config.indices)}, but {key} has {size} numbers, 0 to {size - 1}")
+    return key
+
+
+def likely_contacts(features: Mapping[str, Any]) -> list[str]:
+    """Columns, or numbers of columns, whose names speak of forces."""
+    found = []
+    for key, item in features.items():
+        if item["dtype"] in ("video", "image", "string"):
+            continue
+        if any(word in key.lower() for word in CONTACT_WORDS):
+            found.append(key)
+            continue
+        names = item.get("names")
+        names = names if isinstance(names, list) else []
+        parts = [i for i, name in enumerate(names) if any(word in str(name).lower() for word in CONTACT_WORDS)]
+        if parts:
+            found.append(f"{key}{parts} ({', '.join(str(names[i]) for i in parts)})")
+    return found
+
+
+def contact_values(
+    columns: Mapping[str, np.ndarray], key: str, config: ContactConfig, episodes: list[EpisodeRows]
+) -> np.ndarray:
+    """The contact signal's numbers, (N, D)."""
+    values = columns[key].astype(np.float64)
+    values = values if config.indices is None else values[:, list(config.indices)]
+    _refuse(~np.isfinite(values).all(axis=1), episodes, f"the contact signal in {key} is NaN or infinite")
+    return values
 
 
 def _refuse(bad: np.ndarray | np.bool, episodes: list[EpisodeRows], what: str) -> None:

@@ -10,24 +10,26 @@ from typing import Any
 
 import draccus
 import numpy as np
+from draccus.utils import ParsingError
 
 from posa_vla import __version__
-from posa_vla.anchors.label import EpisodeLabels, label_episode
+from posa_vla.anchors.contact import ContactConfig
+from posa_vla.anchors.detectors import DetectorConfig, count_kinds, detector_names
+from posa_vla.anchors.dwell import DwellConfig
+from posa_vla.anchors.events import GRIPPER
+from posa_vla.anchors.label import EpisodeLabels, label_interactions
 from posa_vla.anchors.pose import Transform
 from posa_vla.contract import ANCHOR_NAMES, ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION, TASK_ANCHOR, TASK_INDEX
+from posa_vla.data.detection import Detection, check_found, describe_detectors, detect_all, detector_columns
 from posa_vla.data.label_checks import Suspect, check_quaternion_order, check_views, in_view
-from posa_vla.data.label_inputs import (
-    check_features,
-    finger_width,
-    gripper_signal,
-    hand_poses,
-    rig_of_each_episode,
-    split_episodes,
-)
+from posa_vla.data.label_inputs import check_features, hand_poses, rig_of_each_episode, split_episodes
 from posa_vla.data.label_visibility import check_visibility, with_visibility
 from posa_vla.data.rewriting import NewColumn, read_columns, read_info, write_with_columns
 from posa_vla.errors import PosaError
 from posa_vla.rigs import PoseSource, Rig, load_rig
+
+GRIPPER_ALONE = DetectorConfig()
+"""The paper's own interactions."""
 
 
 @dataclass
@@ -62,6 +64,10 @@ class LabelConfig:
         output: folder of the new dataset; must not exist.
         scene: the rig's scene of all episodes; None: the one that names the episode's sentence or number.
         num_workers: tables written at the same time; None: one per processor.
+        detectors: comma list of gripper, contact, dwell, end: what counts as an interaction (docs/interactions.md).
+        dwell: thresholds of that detector.
+        contact: column and thresholds of that detector.
+        merge_seconds: within which two detectors see one interaction; the first of the list above gives its frame.
         visibility: column that says how much of what the hand acts on next each camera sees (contract `VISIBILITY`):
             the task anchor's visibility; None: everything counts as seen.
     """
@@ -71,32 +77,54 @@ class LabelConfig:
     output: Path | None = None
     scene: str | None = None
     num_workers: int | None = None
+    detectors: str = GRIPPER
+    dwell: DwellConfig = field(default_factory=DwellConfig)
+    contact: ContactConfig = field(default_factory=ContactConfig)
+    merge_seconds: float = 0.5
     visibility: str | None = None
 
 
 def main(argv: list[str]) -> int:
-    config = draccus.parse(config_class=LabelConfig, args=argv)
+    config = _parse(argv)
     if config.rig is None or config.output is None:
         missing = "--rig=NAME (or a .yaml file)" if config.rig is None else "--output=FOLDER"
         raise PosaError(f"{missing} is missing")
     rig = load_rig(config.rig)
     if config.scene is not None:
         rig = rig.in_scene(config.scene)
-    provenance = label_dataset(config.dataset.folder(), rig, config.output, config.num_workers, config.visibility)
+    detectors = DetectorConfig(detector_names(config.detectors), config.dwell, config.contact, config.merge_seconds)
+    provenance = label_dataset(
+        config.dataset.folder(), rig, config.output, config.num_workers, detectors, config.visibility
+    )
     print(summary(provenance))
     print(f"labelled dataset: {config.output}")
     return 0
 
 
+def _parse(argv: list[str]) -> LabelConfig:
+    """draccus.parse, with what an option's own check says instead of draccus' account of it."""
+    try:
+        return draccus.parse(config_class=LabelConfig, args=argv)
+    except ParsingError as error:
+        if isinstance(error.__cause__, PosaError):
+            raise error.__cause__ from None
+        raise
+
+
 def label_dataset(
-    root: Path, rig: Rig, output: Path, num_workers: int | None = None, visibility: str | None = None
+    root: Path,
+    rig: Rig,
+    output: Path,
+    num_workers: int | None = None,
+    detectors: DetectorConfig = GRIPPER_ALONE,
+    visibility: str | None = None,
 ) -> dict[str, Any]:
     """Writes ``root`` plus `ANCHORS` and `STEPS_TO_INTERACTION` to ``output``; returns the provenance."""
     info = read_info(root)
     check_output(root, output)
-    check_features(info["features"], rig)
+    check_features(info["features"], rig, detectors.uses(GRIPPER))
     keys = {rig.pose.column, "episode_index", "frame_index", *([TASK_INDEX] if rig.scenes else [])}
-    keys |= {source.column for source in (rig.gripper.command, rig.gripper.width) if source}
+    keys |= detector_columns(info["features"], rig, detectors)
     order = [] if visibility is None else check_visibility(info["features"], visibility, rig)
     keys |= {visibility} if visibility else set()
     columns = read_columns(root, sorted(keys))
@@ -104,30 +132,22 @@ def label_dataset(
     rigs = rig_of_each_episode(rig, root, columns, episodes)
 
     hand = hand_poses(columns, rig.pose, episodes)
-    command = gripper_signal(columns, rig.gripper, episodes)
-    width = finger_width(columns, rig.gripper, episodes)
     hands = [Transform(hand.dst, hand.src, hand.matrix[episode.rows]) for episode in episodes]
+    found = detect_all(columns, info["features"], rig, hands, episodes, detectors, float(info["fps"]))
     labels = [
-        label_episode(
-            hands[number],
-            command[episode.rows],
-            rigs[number].cameras,
-            rig.gripper.thresholds,
-            None if width is None else width[episode.rows],
-            rig.pose.tool,
-        )
-        for number, episode in enumerate(episodes)
+        label_interactions(hands[number], interactions, rigs[number].cameras, rig.pose.tool)
+        for number, interactions in enumerate(found.interactions)
     ]
     anchors = np.concatenate([label.anchors for label in labels])
     steps = np.concatenate([label.steps_to_interaction for label in labels])
     if visibility is not None:
         anchors = with_visibility(anchors, columns[visibility][:, order], visibility)
-    provenance = describe(rig, labels, anchors, source=root.resolve().name)
+    provenance = describe(rig, labels, anchors, found, source=root.resolve().name)
     provenance["visibility"] = visibility
     provenance["workspace"] = workspace_of(hand.apply(np.asarray(rig.pose.tool, dtype=np.float64)))
     if rig.scenes:
         provenance["scenes"] = dict(Counter(placed.name for placed in rigs))
-    check_interactions(provenance)
+    check_interactions(provenance, found)
     suspects = [
         Suspect(hands[i], rigs[i].cameras, label.anchors, label.steps_to_interaction[:, 0], rig.pose.tool)
         for i, label in enumerate(labels)
@@ -151,29 +171,32 @@ def check_output(root: Path, output: Path) -> None:
         raise PosaError(f"{output} lies inside the dataset {root}, which must not change: choose another --output")
 
 
-def describe(rig: Rig, labels: list[EpisodeLabels], anchors: np.ndarray, source: str) -> dict[str, Any]:
-    """The provenance file: rig, detector, version, counts, and how much of it is in view."""
-    closes = sum(int(label.interactions.closes.sum()) for label in labels)
-    events = sum(len(label.interactions.frames) for label in labels)
+def describe(
+    rig: Rig, labels: list[EpisodeLabels], anchors: np.ndarray, found: Detection, source: str
+) -> dict[str, Any]:
+    """The provenance file: rig, detectors, version, counts, and how much of it is in view."""
+    kinds = count_kinds(found.interactions)
+    gripper = {
+        "closes": kinds.pop("close", 0),
+        "openings": kinds.pop("open", 0),
+        "dropped_closes": sum(episode.dropped for episode in found.interactions),
+    }
+    counts = {
+        "episodes": len(labels),
+        "frames": len(anchors),
+        **(gripper if found.config.uses(GRIPPER) else {}),
+        **(kinds if found.config.names != (GRIPPER,) else {}),
+        "episodes_without_interaction": sum(len(episode.frames) == 0 for episode in found.interactions),
+        "frames_without_task_anchor": int((anchors[:, 0, TASK_ANCHOR, 3] < 0).sum()),
+    }
     return {
         "version": __version__,
         "source": source,
         "cameras": list(rig.camera_names),
         "anchors": list(ANCHOR_NAMES),
         "rig": rig.to_dict(),
-        "detector": {
-            "name": "gripper_command" if rig.gripper.command else "gripper_width",
-            "drops_closes_on_nothing": rig.gripper.width is not None,
-        },
-        "counts": {
-            "episodes": len(labels),
-            "frames": len(anchors),
-            "closes": closes,
-            "openings": events - closes,
-            "dropped_closes": sum(label.interactions.dropped for label in labels),
-            "episodes_without_interaction": sum(len(label.interactions.frames) == 0 for label in labels),
-            "frames_without_task_anchor": int((anchors[:, 0, TASK_ANCHOR, 3] < 0).sum()),
-        },
+        "detectors": describe_detectors(found, rig),
+        "counts": counts,
         "in_frame": in_frame_shares(anchors, rig.camera_names),
     }
 
@@ -196,15 +219,10 @@ def in_frame_shares(anchors: np.ndarray, cameras: tuple[str, ...]) -> dict[str, 
     }
 
 
-def check_interactions(provenance: Mapping[str, Any]) -> None:
+def check_interactions(provenance: Mapping[str, Any], found: Detection) -> None:
     """An error where no episode has an interaction; a warning where some have none."""
     counts = provenance["counts"]
-    if counts["episodes_without_interaction"] == counts["episodes"]:
-        raise PosaError(
-            f"the gripper closes on something in none of {counts['episodes']} episodes "
-            f"({counts['dropped_closes']} closes ended fully shut): check the rig's gripper column, its open and "
-            "closed values and shut_width"
-        )
+    check_found(found, counts)
     if counts["episodes_without_interaction"]:
         print(
             f"warning: {counts['episodes_without_interaction']} of {counts['episodes']} episodes have no "

@@ -18,6 +18,7 @@ from lerobot.utils.import_utils import register_third_party_plugins
 from posa_vla.contract import ANCHORS
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.space_error import Space
+from posa_vla.policy.attention import AttentionView
 from posa_vla.training.bundle import resolve
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -151,11 +152,15 @@ class PolicyRunner:
 
         `space` then holds what the policy says of depth, if it does.
         """
-        with torch.random.fork_rng(), torch.inference_mode(), self._autocast():
-            view = self.policy.attention(self._batch(observation, task))
+        view = self.attention_of(self._batch(observation, task))
         depth, points = getattr(view, "depth", None), getattr(view, "points", None)
         self.space = None if depth is None else Space(_first(depth), None if points is None else _first(points))
         return view.maps[0].float().cpu().numpy(), view.uv[0].float().cpu().numpy()
+
+    def attention_of(self, batch: dict[str, Any]) -> AttentionView:
+        """Where the policy looks for preprocessed observations; leaves the noise untouched."""
+        with torch.random.fork_rng(), torch.inference_mode(), self._autocast():
+            return self.policy.attention(batch)
 
     def _batch(self, observation: dict[str, Any], task: str) -> dict[str, Any]:
         batch: dict[str, Any] = preprocess_observation(observation)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-WIDTH, LEFT, RIGHT = 720, 96, 12
+WIDTH, LEFT, RIGHT = 720, 96, 18
 """Of a chart in its own units: all of it, and the margins for the labels on either side."""
 
 TOP, GAP, AXIS = 16, 14, 22
@@ -33,6 +33,7 @@ class Panel:
         rules: values with a horizontal line, e.g. thresholds.
         bands: first and last-but-one frames of shaded spans.
         height: of the strip.
+        note: below the title.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Panel:
     rules: Sequence[float] = ()
     bands: Sequence[tuple[int, int]] = field(default=())
     height: int = 56
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,11 @@ def _panel(panel: Panel, top: float, length: int) -> str:
         parts.append(f'<rect class="band" x="{x}" y="{top}" width="{width:.1f}" height="{panel.height}"/>')
     parts += [f'<path class="rule" d="M{LEFT} {y(value)}H{WIDTH - RIGHT}"/>' for value in panel.rules]
     parts.append(f'<text class="title" x="0" y="{top + 12}">{html.escape(panel.title)}</text>')
-    for number, line in enumerate(line for line in panel.lines if line.label):
-        y_text = top + 27 + 13 * number
-        parts.append(f'<text class="{line.style}" x="0" y="{y_text}">{html.escape(line.label)}</text>')
+    notes = [(line.label, line.style) for line in panel.lines if line.label] + [(panel.note, "note")] * bool(panel.note)
+    for number, (text, style) in enumerate(notes):
+        parts.append(f'<text class="{style}" x="0" y="{top + 27 + 14 * number}">{html.escape(text)}</text>')
     for value in (panel.low, panel.high):
-        parts.append(f'<text class="end" x="{LEFT - 6}" y="{y(value) + 4}">{value:g}</text>')
+        parts.append(f'<text class="limit" x="{LEFT - 6}" y="{y(value) + 4}">{value:g}</text>')
     for line in panel.lines:
         points = [(_x(frame, length), y(float(value))) for frame, value in enumerate(line.values) if value == value]
         known = [frame for frame, value in enumerate(line.values) if value == value]
@@ -139,7 +141,7 @@ def histogram(
         parts.append(
             f'<text class="{curve.style}" x="0" y="{TOP + 14 + 14 * number}">{html.escape(curve.label)}</text>'
         )
-    parts.append(f'<text class="end" x="{LEFT - 6}" y="{TOP + 4}">{top:.2g}</text>')
+    parts.append(f'<text class="limit" x="{LEFT - 6}" y="{TOP + 4}">{top:.2g}</text>')
     parts.append(f'<text class="tick" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{height - 8}">{html.escape(axis)}</text>')
     return "".join([*parts, "</svg>"])
 

@@ -6,7 +6,9 @@ from typing import Literal
 
 import numpy as np
 
+from posa_vla.anchors.events import GRIPPER
 from posa_vla.contract import ANCHOR_NAMES, END_ANCHOR, TASK_ANCHOR
+from posa_vla.data.label_checks import in_view
 from posa_vla.data.label_inputs import FARTHEST_POSITION, UNIT_TOLERANCE
 from posa_vla.inspection.subject import Subject
 from posa_vla.rigs import PoseSource
@@ -54,8 +56,7 @@ def check_labels(subject: Subject) -> list[Check]:
 
 def inside(anchors: np.ndarray) -> np.ndarray:
     """(..., 4) anchors -> (...) bool: known, in front of the camera and in the picture."""
-    u, v, depth, visibility = np.moveaxis(anchors, -1, 0)
-    return (visibility >= 0) & (depth > 0) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
+    return (anchors[..., 3] >= 0) & in_view(anchors)
 
 
 def _pose(subject: Subject) -> Iterator[Check]:
@@ -87,24 +88,31 @@ def _jumps(subject: Subject) -> Check:
     matrix = subject.hand.matrix
     inner = np.ones(len(matrix) - 1, bool)
     inner[[episode.rows.start - 1 for episode in subject.episodes[1:]]] = False
-    speed = np.linalg.norm(np.diff(matrix[:, :3, 3], axis=0), axis=1) * subject.fps
+    step = np.linalg.norm(np.diff(matrix[:, :3, 3], axis=0), axis=1) * inner
     cosine = (np.einsum("nij,nij->n", matrix[1:, :3, :3], matrix[:-1, :3, :3]) - 1) / 2
-    turn = np.arccos(np.clip(cosine, -1, 1)) * subject.fps
-    bad = inner & ((speed > FASTEST) | (turn > FASTEST_TURN))
-    found = f"at most {speed[inner].max(initial=0):.2g} m/s and {np.rad2deg(turn[inner].max(initial=0)):.0f}°/s"
-    if not bad.any():
-        return Check("Jumps", "good", found)
+    turn = np.arccos(np.clip(cosine, -1, 1)) * inner * subject.fps
+    impossible = (step * subject.fps > FASTEST) | (turn > FASTEST_TURN)
+    fastest = step.max(initial=0) * subject.fps
+    found = f"at most {fastest:.2g} m/s and {np.rad2deg(turn.max(initial=0)):.0f}°/s"
+    if impossible.any():
+        cause = "two recordings in one episode, a pose in another unit, or dropped frames; leave these episodes out"
+        return Check("Jumps", "wrong", f"{found}; {_where(subject, impossible)}", cause)
+    return Check("Jumps", "good", found)
+
+
+def _where(subject: Subject, bad: np.ndarray) -> str:
+    """Number of bad steps (N - 1,) bool, and the episode and frame that the first one leads to."""
     row = int(np.argmax(bad)) + 1
     episode = next(item for item in subject.episodes if row < item.rows.stop)
-    where = f"{int(bad.sum())} jumps, the first at episode {episode.number}, frame {row - episode.rows.start}"
-    cause = "dropped frames, two recordings in one episode, or a pose in another unit; leave these episodes out"
-    return Check("Jumps", "wrong", f"{found}; {where}", cause)
+    return f"{int(bad.sum())} jumps, the first at episode {episode.number}, frame {row - episode.rows.start}"
 
 
 def _gripper(subject: Subject) -> Check:
     config = subject.rig.gripper.thresholds
     low, high = float(subject.signal.min()), float(subject.signal.max())
     found = f"scaled signal from {low:.2f} (0 is open) to {high:.2f} (1 is closed)"
+    if subject.detectors.names != (GRIPPER,):
+        return Check("Gripper", "good", f"{found}; detectors: {', '.join(subject.detectors.names)}")
     if high - low < 1e-3:
         return Check("Gripper", "wrong", found, "the gripper never moves: another column holds the command")
     if high < config.close_above or low > config.open_below:
@@ -129,7 +137,9 @@ def _events(subject: Subject) -> Check:
     found = f"{counts.sum()} in {len(counts)} episodes, {dropped} closes dropped for ending fully shut"
     without = [str(subject.episodes[i].number) for i in np.flatnonzero(counts == 0)]
     if len(without) == len(counts):
-        cause = "no close holds anything: check the gripper's column, open, closed and shut_width"
+        cause = (
+            "no close holds anything: check the gripper's column, open, closed, shut_width, or use other detectors"
+        )
         return Check("Interactions", "wrong", found, cause)
     if dropped > counts.sum():
         cause = (

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import av
 import cv2
@@ -17,14 +18,26 @@ SEEK_BEYOND = 16
 """Frames to decode and throw away rather than to seek."""
 
 
-class FrameReader:
+class Images(Protocol):
     """Images of any rows of a dataset."""
+
+    def read(self, camera: str, rows: np.ndarray) -> np.ndarray:
+        """uint8 (n, H, W, 3) RGB of ascending rows (n,)."""
+
+
+class FrameReader:
+    """`Images` of the dataset in a folder."""
 
     def __init__(self, root: Path) -> None:
         self.source = Source(root)
         self.cache = _current_cache(root)
         self.keys = {camera.name: camera.key for camera in self.source.cameras}
         self._segments = None if self.cache else self.source.segments()
+
+    def size(self, camera: str) -> tuple[int, int]:
+        """Width and height of a camera's images, pixels."""
+        found = next(item for item in self.source.cameras if item.name == camera)
+        return found.width, found.height
 
     def read(self, camera: str, rows: np.ndarray) -> np.ndarray:
         """uint8 (n, H, W, 3) RGB of ascending rows (n,) of the dataset."""

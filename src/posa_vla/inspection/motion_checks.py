@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from posa_vla.inspection.checks import Check
+from posa_vla.inspection.checks import Check, Verdict
 from posa_vla.inspection.whatif import Agreement, cosine
 
 ENOUGH_PAIRS = 30
@@ -22,6 +22,9 @@ CLEARLY = 0.15
 CLEARLY_LATE = 0.03
 """The same for a delay: a frame more or less changes the agreement smoothly, by 0.05 to 0.1."""
 
+LATE = 0.1
+"""Seconds between image and pose from which on it is wrong; real cameras are a frame or two late."""
+
 SURE = 0.95
 """Share of bootstrap samples of the episodes in which an assumption must beat the stated rig."""
 
@@ -37,7 +40,7 @@ CAUSES = {
 }
 
 
-def check_motion(agreements: Mapping[str, Sequence[Agreement]]) -> list[Check]:
+def check_motion(agreements: Mapping[str, Sequence[Agreement]], fps: float) -> list[Check]:
     """One verdict on geometry and one on time for each camera."""
     checks = []
     for camera, tried in agreements.items():
@@ -47,12 +50,12 @@ def check_motion(agreements: Mapping[str, Sequence[Agreement]]) -> list[Check]:
             continue
         usable = covered(tried)
         # A delay lowers the agreement without any fault of the geometry, which is judged with the delay undone.
-        best_time = max((one for one in usable if one.kind in ("", "time")), key=_value, default=tried[0])
-        others = [one for one in usable if one.kind not in ("", "time")]
+        best_time = max((one for one in usable if one.guess.kind in ("", "time")), key=_value, default=tried[0])
+        others = [one for one in usable if one.guess.kind not in ("", "time")]
         geometry = _geometry(camera, tried[0], best_time, others)
         checks.append(geometry)
         if geometry.verdict == "good":
-            checks.append(_timing(camera, tried[0], best_time))
+            checks.append(_timing(camera, tried[0], best_time, fps))
     return checks
 
 
@@ -69,8 +72,8 @@ def _geometry(camera: str, stated: Agreement, best_time: Agreement, others: Sequ
     seen = best_time.pairs >= ENOUGH_COVER * max(best.pairs, best_time.pairs)
     reference = best_time.value if seen else 0.0
     if best.value >= POOR and best.value - reference > CLEARLY and (not seen or confidence(best, best_time) >= SURE):
-        found += f"; {best.value:.2f} with: {best.assumption}"
-        return Check(name, "wrong", found, f"{best.assumption}? {CAUSES[best.kind]}")
+        found += f"; {best.value:.2f} with: {best.guess.name}"
+        return Check(name, "wrong", found, f"{best.guess.name}? {CAUSES[best.guess.kind]}")
     if reference >= GOOD:
         return Check(name, "good", found)
     cause = "the image does not move as the anchors do, and no usual mistake explains it: extrinsics or pose are wrong"
@@ -79,12 +82,13 @@ def _geometry(camera: str, stated: Agreement, best_time: Agreement, others: Sequ
     return Check(name, "look" if reference >= POOR else "wrong", found, cause)
 
 
-def _timing(camera: str, stated: Agreement, best: Agreement) -> Check:
+def _timing(camera: str, stated: Agreement, best: Agreement, fps: float) -> Check:
     name = f"Time offset: {camera}"
     if best.value - stated.value <= CLEARLY_LATE or confidence(best, stated) < SURE:
         return Check(name, "good", "none found")
-    found = f"agreement {best.value:.2f} instead of {stated.value:.2f} with: {best.assumption}"
-    return Check(name, "look", found, f"{best.assumption}? {CAUSES['time']}")
+    found = f"agreement {best.value:.2f} instead of {stated.value:.2f} with: {best.guess.name}"
+    verdict: Verdict = "wrong" if abs(best.guess.shift) >= LATE * fps else "look"
+    return Check(name, verdict, found, f"{best.guess.name}? {CAUSES['time']}")
 
 
 def _value(one: Agreement) -> float:

@@ -7,22 +7,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from posa_vla.anchors.label import EpisodeLabels, label_episode
+from posa_vla.anchors.contact import contact_size
+from posa_vla.anchors.detectors import DetectorConfig, Signals, detect
+from posa_vla.anchors.events import CONTACT
+from posa_vla.anchors.label import EpisodeLabels, label_interactions
 from posa_vla.anchors.pose import Transform, world_from_ee
-from posa_vla.contract import ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION
+from posa_vla.contract import ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION, TASK_INDEX
+from posa_vla.data.detection import detector_columns, recorded_detectors
 from posa_vla.data.label_inputs import (
     EpisodeRows,
     check_features,
+    contact_column,
+    contact_values,
     finger_width,
-    gripper_signal,
     hand_poses,
+    read_sentences,
+    rig_of_each_episode,
     split_episodes,
+    unchecked_gripper_signal,
 )
 from posa_vla.data.rewriting import read_columns, read_info
 from posa_vla.errors import PosaError
 from posa_vla.rigs import PoseSource, Rig, load_rig, parse_rig
+
+GRIPPER_ALONE = DetectorConfig()
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class Subject:
         anchors: (N, C, 2, 4), the dataset's own where it has them, else those of ``labels``.
         stored: whether they are the dataset's own.
         tasks: the sentence of each episode.
+        detectors: that ``labels`` come from: those of the stored anchors, otherwise the gripper alone.
     """
 
     root: Path
@@ -58,15 +68,11 @@ class Subject:
     anchors: np.ndarray
     stored: bool
     tasks: list[str]
+    detectors: DetectorConfig
 
     @property
     def fps(self) -> float:
         return float(self.info["fps"])
-
-    @property
-    def steps_to_interaction(self) -> np.ndarray:
-        """(N,), -1 for none."""
-        return np.concatenate([label.steps_to_interaction[:, 0] for label in self.labels])
 
     def poses_of(self, rows: slice) -> Transform:
         return Transform(self.hand.dst, self.hand.src, self.hand.matrix[rows])
@@ -85,43 +91,73 @@ def open_subject(root: Path, rig_name: str | None = None) -> Subject:
     """
     info = read_info(root)
     stored = rig_name is None
-    rig = _recorded_rig(root) if rig_name is None else load_rig(rig_name)
+    rig, detectors = _recorded(root) if rig_name is None else (load_rig(rig_name), DetectorConfig())
     features = dict(info["features"])
     if stored and ANCHORS not in features:
         raise PosaError(f"{root} has {ANCHORS_FILE} but no column {ANCHORS}: label it again, or give --rig")
     label_columns = [key for key in (ANCHORS, STEPS_TO_INTERACTION) if features.pop(key, None)]
     check_features(features, rig)
-    sources = [rig.pose.column, *(s.column for s in (rig.gripper.command, rig.gripper.width) if s)]
-    wanted = [*sources, *(label_columns if stored else ()), "episode_index", "frame_index", "task_index"]
-    columns = read_columns(root, list(dict.fromkeys(wanted)))
+    detected = sorted(detector_columns(features, rig, detectors))
+    wanted = [*source_columns(rig), *detected, *(label_columns if stored else ())]
+    return subject_of(root, info, rig, read_columns(root, list(dict.fromkeys(wanted))), stored, detectors)
+
+
+def source_columns(rig: Rig) -> list[str]:
+    """The columns that a subject with this rig is made of."""
+    sources = (rig.gripper.command, rig.gripper.width)
+    return [rig.pose.column, *(s.column for s in sources if s), "episode_index", "frame_index", TASK_INDEX]
+
+
+def subject_of(
+    root: Path,
+    info: Mapping[str, Any],
+    rig: Rig,
+    columns: Mapping[str, np.ndarray],
+    stored: bool,
+    detectors: DetectorConfig = GRIPPER_ALONE,
+) -> Subject:
+    """`open_subject` of columns that are read already."""
     episodes = split_episodes(columns, info)
-    tasks = _sentences(root, columns, episodes)
     hand = _poses_as_they_are(columns, rig, episodes)
-    signal = gripper_signal(columns, rig.gripper, episodes)
+    signal = unchecked_gripper_signal(columns, rig.gripper, episodes)
     width = finger_width(columns, rig.gripper, episodes)
-    placed = [rig.for_episode([task], episode.number) for task, episode in zip(tasks, episodes, strict=True)]
-    labels = [
-        label_episode(
-            Transform(hand.dst, hand.src, hand.matrix[episode.rows]),
-            signal[episode.rows],
-            here.cameras,
-            here.gripper.thresholds,
-            None if width is None else width[episode.rows],
-            here.pose.tool,
-        )
-        for episode, here in zip(episodes, placed, strict=True)
-    ]
+    placed = rig_of_each_episode(rig, root, columns, episodes)
+    contacts = _contacts(columns, info, episodes, detectors)
+    labels = []
+    for number, (episode, here) in enumerate(zip(episodes, placed, strict=True)):
+        rows = episode.rows
+        pose = Transform(hand.dst, hand.src, hand.matrix[rows])
+        position = pose.apply(np.asarray(here.pose.tool, dtype=np.float64))
+        fingers = None if width is None else width[rows]
+        signals = Signals(position, signal[rows], fingers, None if contacts is None else contacts[number])
+        interactions = detect(signals, detectors, here.gripper.thresholds, float(info["fps"]))
+        labels.append(label_interactions(pose, interactions, here.cameras, here.pose.tool))
     anchors = np.concatenate([label.anchors for label in labels])
     if stored:
         anchors = _stored_anchors(root, info, columns, rig)
-    return Subject(root, info, rig, placed, columns, episodes, hand, signal, width, labels, anchors, stored, tasks)
+    tasks = _tasks(root, columns, episodes)
+    return Subject(
+        root, info, rig, placed, columns, episodes, hand, signal, width, labels, anchors, stored, tasks, detectors
+    )
 
 
-def _recorded_rig(root: Path) -> Rig:
-    """The rig in the labels' provenance."""
+def _contacts(
+    columns: Mapping[str, np.ndarray], info: Mapping[str, Any], episodes: list[EpisodeRows], detectors: DetectorConfig
+) -> list[np.ndarray] | None:
+    """Sizes (T,) of each episode's contact signal, or None where no detector reads it."""
+    if not detectors.uses(CONTACT):
+        return None
+    key = contact_column(info["features"], detectors.contact)
+    values = contact_values(columns, key, detectors.contact, episodes)
+    return [contact_size(values[item.rows], float(info["fps"]), detectors.contact.rest) for item in episodes]
+
+
+def _recorded(root: Path) -> tuple[Rig, DetectorConfig]:
+    """The rig and the detectors in the labels' provenance."""
     path = root / ANCHORS_FILE
     try:
-        return parse_rig(json.loads(path.read_text(encoding="utf-8"))["rig"])
+        provenance = json.loads(path.read_text(encoding="utf-8"))
+        return parse_rig(provenance["rig"]), recorded_detectors(provenance)
     except FileNotFoundError:
         raise PosaError(
             f"{root} has no labels of posa-vla label ({ANCHORS_FILE} is missing): give --rig=NAME or a .yaml file to "
@@ -157,8 +193,8 @@ def _poses_as_they_are(columns: Mapping[str, np.ndarray], rig: Rig, episodes: li
     return world_from_ee(values, source.rotation_format)
 
 
-def _sentences(root: Path, columns: Mapping[str, np.ndarray], episodes: list[EpisodeRows]) -> list[str]:
-    table = pq.read_table(root / "meta/tasks.parquet").to_pandas()
-    by_number = dict(zip(table["task_index"].tolist(), table.index.tolist(), strict=True))
-    first = columns["task_index"][[episode.rows.start for episode in episodes], 0]
-    return [str(by_number.get(int(number), "(no sentence)")) for number in first]
+def _tasks(root: Path, columns: Mapping[str, np.ndarray], episodes: list[EpisodeRows]) -> list[str]:
+    """The sentence of each episode's first frame."""
+    sentences = read_sentences(root)
+    first = columns[TASK_INDEX][[episode.rows.start for episode in episodes], 0]
+    return [sentences.get(int(number), "(no sentence)") for number in first]

@@ -19,7 +19,7 @@ import numpy as np
 from posa_vla.anchors.camera import Camera
 from posa_vla.anchors.interaction import next_event
 from posa_vla.anchors.pose import Transform, homogeneous, world_from_ee
-from posa_vla.inspection.frames import FrameReader
+from posa_vla.inspection.frames import Images
 from posa_vla.inspection.subject import Subject
 from posa_vla.rigs import PoseSource
 
@@ -39,19 +39,30 @@ FAR = 3.0
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How well one camera's images move with the anchors under one assumption.
+class Guess:
+    """What may be wrong.
 
     Args:
-        camera: its name.
-        assumption: `STATED`, or the mistake that is undone.
+        name: `STATED`, or the mistake that is undone.
         kind: flip, rotation, unit, frame, matrix or time; empty for `STATED`.
+        shift: image t belongs to pose t + shift.
+    """
+
+    name: str
+    kind: str
+    shift: int = 0
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well one camera's images move with the anchors if a guess holds.
+
+    Args:
+        guess: that guess.
         sums: (E, 4), of each sampled episode: Σ flow·velocity, Σ|flow|², Σ|velocity|², pairs.
     """
 
-    camera: str
-    assumption: str
-    kind: str
+    guess: Guess
     sums: np.ndarray
 
     @property
@@ -66,21 +77,11 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Assumption:
-    """A rig that is changed in one way, for one episode.
+    """A guess about one camera in one episode: the camera and world_from_ee (T, 4, 4) as they would be."""
 
-    Args:
-        name: as `Agreement.assumption`.
-        kind: as `Agreement.kind`.
-        camera: the camera as it would be.
-        hand: world_from_ee (T, 4, 4) as it would be.
-        shift: image t belongs to pose t + shift.
-    """
-
-    name: str
-    kind: str
+    guess: Guess
     camera: Camera
     hand: Transform
-    shift: int = 0
 
 
 def cosine(sums: np.ndarray) -> np.ndarray:
@@ -88,23 +89,20 @@ def cosine(sums: np.ndarray) -> np.ndarray:
     return sums[..., 0] / np.sqrt(np.maximum(sums[..., 1] * sums[..., 2], 1e-12))
 
 
-def agreements(subject: Subject, reader: FrameReader, episodes: np.ndarray) -> dict[str, list[Agreement]]:
-    """By camera: `STATED` first, then every mistake that could be tried, on some episodes (positions)."""
+def agreements(subject: Subject, reader: Images, episodes: np.ndarray) -> dict[str, list[Agreement]]:
+    """By camera: `STATED` first, then every guess that could be tried, on some episodes (positions)."""
     found = {}
-    for camera in subject.rig.cameras:
-        per_episode = [dict(_episode_sums(subject, reader, camera.name, int(episode))) for episode in episodes]
-        names = list(dict.fromkeys(name for sums in per_episode for name in sums))
+    for camera in subject.rig.camera_names:
+        per_episode = [dict(_episode_sums(subject, reader, camera, int(episode))) for episode in episodes]
+        guesses = dict.fromkeys(guess for sums in per_episode for guess in sums)
         nothing = np.zeros(4)
-        found[camera.name] = [
-            Agreement(camera.name, name, kind, np.stack([sums.get((name, kind), nothing) for sums in per_episode]))
-            for name, kind in names
+        found[camera] = [
+            Agreement(guess, np.stack([sums.get(guess, nothing) for sums in per_episode])) for guess in guesses
         ]
     return found
 
 
-def _episode_sums(
-    subject: Subject, reader: FrameReader, name: str, episode: int
-) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
+def _episode_sums(subject: Subject, reader: Images, name: str, episode: int) -> Iterator[tuple[Guess, np.ndarray]]:
     rows = subject.episodes[episode].rows
     events = subject.labels[episode].interactions.frames
     length = rows.stop - rows.start
@@ -113,12 +111,12 @@ def _episode_sums(
     start = max(0, stop - LONGEST)
     if stop - start <= stride:
         return
-    flow = _flow(reader.read(name, np.arange(rows.start + start, rows.start + stop)), stride)
+    images_stop = min(stop + max(SHIFTS), length)  # where a late image shows what led to the interaction
+    flow = _flow(reader.read(name, np.arange(rows.start + start, rows.start + images_stop)), stride)
     rig = subject.placed[episode]
     for assumption in assumptions(subject, rig.camera(name), rows):
         track, usable = track_of(assumption, events, rig.pose.tool)
-        sums = _sums(flow, track, usable, start + assumption.shift, stride)
-        yield (assumption.name, assumption.kind), sums
+        yield assumption.guess, _sums(flow, track[:stop], usable[:stop], start + assumption.guess.shift, stride)
 
 
 def _flow(images: np.ndarray, stride: int) -> np.ndarray:
@@ -134,27 +132,27 @@ def _flow(images: np.ndarray, stride: int) -> np.ndarray:
 def assumptions(subject: Subject, camera: Camera, rows: slice) -> Iterator[Assumption]:
     """The stated rig and each usual mistake undone, for the rows of one episode."""
     hand = subject.poses_of(rows)
-    yield Assumption(STATED, "", camera, hand)
+    yield Assumption(Guess(STATED, ""), camera, hand)
     for horizontal, vertical, text in ((1, 0, "left-right"), (0, 1, "top-bottom"), (1, 1, "both ways")):
         flips = {
             "flip_horizontal": camera.flip_horizontal ^ bool(horizontal),
             "flip_vertical": camera.flip_vertical ^ bool(vertical),
         }
-        yield Assumption(f"image mirrored {text}", "flip", replace(camera, **flips), hand)
+        yield Assumption(Guess(f"image mirrored {text}", "flip"), replace(camera, **flips), hand)
     inverse = np.linalg.inv(camera.cam_from_mount)
     inverse[3] = (0, 0, 0, 1)
-    yield Assumption("cam_from_mount inverted", "matrix", replace(camera, cam_from_mount=inverse), hand)
+    yield Assumption(Guess("cam_from_mount inverted", "matrix"), replace(camera, cam_from_mount=inverse), hand)
     if camera.mount == "world":
         for degrees in (90, 180, 270):
-            yield Assumption(f"world turned {degrees}° about z", "frame", camera, _turned(hand, degrees))
+            yield Assumption(Guess(f"world turned {degrees}° about z", "frame"), camera, _turned(hand, degrees))
     else:
         yield from _other_rotations(subject, camera, rows)
     if np.abs(subject.hand.matrix[:, :3, 3]).max() > FAR:
         for factor, unit in ((1e-3, "millimetres"), (1e-2, "centimetres")):
-            yield Assumption(f"positions in {unit}", "unit", camera, _scaled(hand, factor))
+            yield Assumption(Guess(f"positions in {unit}", "unit"), camera, _scaled(hand, factor))
     for shift in SHIFTS:
         late = f"image {abs(shift)} frames {'late' if shift < 0 else 'early'}"
-        yield Assumption(late, "time", camera, hand, shift)
+        yield Assumption(Guess(late, "time", shift), camera, hand)
 
 
 def _other_rotations(subject: Subject, camera: Camera, rows: slice) -> Iterator[Assumption]:
@@ -164,7 +162,7 @@ def _other_rotations(subject: Subject, camera: Camera, rows: slice) -> Iterator[
         return
     values = subject.columns[source.column][rows].astype(np.float64)[:, list(source.indices)]
     other = "quaternion_wxyz" if source.rotation_format == "quaternion_xyzw" else "quaternion_xyzw"
-    yield Assumption(f"quaternion is {other[-4:]}", "rotation", camera, world_from_ee(values, other))
+    yield Assumption(Guess(f"quaternion is {other[-4:]}", "rotation"), camera, world_from_ee(values, other))
 
 
 def _turned(hand: Transform, degrees: int) -> Transform:

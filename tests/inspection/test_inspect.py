@@ -1,0 +1,202 @@
+"""posa-vla inspect: what it writes, its exit status, and bad input in one sentence with nothing written."""
+
+import builtins
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import Browser
+from label_toy import HEAD, WRIST, edit, make_source
+from moving_toy import write_rig
+from policy_folders import act_config, posa_config, save_policy
+
+from posa_vla import contract
+from posa_vla.anchors.interaction import InteractionConfig, find_interactions
+from posa_vla.cli import main as posa_vla
+from posa_vla.data.labelling import label_dataset
+from posa_vla.inspection.events import explain
+from posa_vla.inspection.predictions import Predictions, error_table
+from posa_vla.rigs import load_rig
+
+QUICK = ("--motion_episodes=0", "--episodes=3")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    return make_source(tmp_path_factory.mktemp("inspect") / "source")
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory) -> str:
+    return write_rig(tmp_path_factory.mktemp("rig") / "toy.yaml")
+
+
+@pytest.fixture(scope="module")
+def labelled(source, rig, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("labelled") / "labelled"
+    label_dataset(source, load_rig(rig), root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    return save_policy(tmp_path_factory.mktemp("policy") / "pretrained_model", posa_config(), side=32)
+
+
+@pytest.fixture(scope="module")
+def page(labelled, checkpoint, tmp_path_factory) -> Path:
+    """With a policy; the toy's random poses jump, so that the exit status is 1."""
+    output = tmp_path_factory.mktemp("page") / "out"
+    flags = (f"--output={output}", f"--policy.path={checkpoint}", "--policy.device=cpu", "--frames=20")
+    assert posa_vla(["inspect", f"--dataset.root={labelled}", *flags, *QUICK]) == 1
+    return output / "inspect.html"
+
+
+def test_the_page_is_one_file_with_every_part(page):
+    text = page.read_text()
+    assert os.listdir(page.parent) == ["inspect.html"]
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+    for part in ("Jumps", "first interaction", "Predicted against labelled", "Worst frames", "Episode 0"):
+        assert part in text
+    assert "frame 6, gripper: close" in text
+    assert "fingers 0.0000 m apart at the end ≤ 0.002 (shut_width): they hold nothing" in text  # of episode 1
+
+
+def test_nothing_wrong_is_status_0_and_the_page_lies_beside_the_dataset(source, rig, tmp_path, capsys):
+    root = Path(shutil.copytree(source, tmp_path / "calm"))
+
+    def hold_still(columns):
+        columns[contract.EE_POSE][:, :3] = np.outer(columns["frame_index"], [0.002, 0, 0]) + 0.4
+
+    edit(root, hold_still)
+    assert posa_vla(["inspect", f"--dataset.root={root}", f"--rig={rig}", *QUICK]) == 0
+    assert "0 say that something is wrong" in capsys.readouterr().out
+    assert sorted(os.listdir(tmp_path)) == ["calm", "calm.inspection"]
+
+
+def test_an_unlabelled_dataset_needs_a_rig(source, tmp_path, capsys):
+    assert posa_vla(["inspect", f"--dataset.root={source}", f"--output={tmp_path / 'out'}"]) == 2
+    assert "give --rig=NAME" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cameras": [HEAD, WRIST, {**HEAD, "name": "side"}]}, "no observation.images.side, a camera of the rig"),
+        ({"cameras": [HEAD, {**WRIST, "width": 48}]}, "the principal point"),
+        ({"cameras": [{**HEAD, "cam_from_mount": np.diag([2.0, 1, 1, 1]).tolist()}, WRIST]}, "must be a rigid 4x4"),
+        ({"pose": {"column": "tcp"}}, "the dataset lacks"),
+    ],
+)
+def test_a_rig_that_does_not_fit_is_one_sentence_and_nothing_is_written(source, tmp_path, capsys, changes, message):
+    other = write_rig(tmp_path / "other.yaml", **changes)
+    assert posa_vla(["inspect", f"--dataset.root={source}", f"--rig={other}", f"--output={tmp_path / 'out'}"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+    assert os.listdir(tmp_path) == ["other.yaml"]
+
+
+@pytest.mark.parametrize("command", ["inspect", "label"])
+@pytest.mark.parametrize(("version", "words"), [("v2.1", "convert_dataset_v21_to_v30"), ("v4.0", "reads v3 only")])
+def test_another_version_of_lerobots_format_is_named(source, rig, tmp_path, capsys, command, version, words):
+    root = Path(shutil.copytree(source, tmp_path / "old"))
+    info = json.loads((root / "meta/info.json").read_text())
+    (root / "meta/info.json").write_text(json.dumps({**info, "codebase_version": version}))
+    assert posa_vla([command, f"--dataset.root={root}", f"--rig={rig}", f"--output={tmp_path / 'out'}"]) == 2
+    assert words in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["old"]
+
+
+def test_without_rerun_only_the_option_fails_and_says_what_to_install(labelled, tmp_path, capsys, monkeypatch):
+    real = builtins.__import__
+
+    def without_rerun(name, *arguments, **options):
+        if name == "rerun":
+            raise ImportError(name)
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without_rerun)
+    flags = [f"--dataset.root={labelled}", f"--output={tmp_path / 'out'}", *QUICK]
+    assert posa_vla(["inspect", *flags, "--recording=true"]) == 2
+    assert "pip install 'lerobot_policy_posa_vla[viz]'" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+    assert posa_vla(["inspect", *flags]) == 1
+
+
+def test_a_recording_for_rerun(labelled, tmp_path):
+    pytest.importorskip("rerun")
+    posa_vla(["inspect", f"--dataset.root={labelled}", f"--output={tmp_path}", "--recording=true", *QUICK])
+    assert (tmp_path / "inspect.rrd").stat().st_size > 10_000
+
+
+def test_a_policy_without_anchors_is_refused(labelled, tmp_path, capsys):
+    folder = save_policy(tmp_path / "act", act_config(), side=32)
+    flags = (f"--output={tmp_path / 'out'}", f"--policy.path={folder}", "--policy.device=cpu")
+    assert posa_vla(["inspect", f"--dataset.root={labelled}", *flags, *QUICK]) == 2
+    assert "a act, which predicts no anchors" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["act"]
+
+
+def test_output_inside_the_dataset_is_refused(labelled, capsys):
+    assert posa_vla(["inspect", f"--dataset.root={labelled}", f"--output={labelled / 'page'}"]) == 2
+    assert "lies inside the dataset" in capsys.readouterr().err
+
+
+def test_errors_are_of_known_labels_in_the_picture_in_pixels_of_the_stored_image():
+    labels = np.zeros((4, 1, 2, 4))
+    labels[..., :] = [0.5, 0.5, 1, 1]
+    labels[2, 0, 0, 3] = -1  # unknown
+    labels[3, 0, 0, 0] = 1.5  # out of the picture
+    labels[:, 0, 1, 0] = [0.1, 0.2, 0.3, 0.4]
+    uv = labels[..., :2].copy()
+    uv[0, 0, 0, 0] += 0.1
+    uv[1, 0, 0, 1] += 0.3
+    confidence = np.tile([0.9, 0.8], (4, 1, 1))
+    confidence[3, 0, 0] = 0.1
+    sizes = np.array([[200.0, 100.0]])
+    found = Predictions(("front",), sizes, np.arange(4), uv, confidence, np.zeros((4, 1, 2, 3, 3)), labels)
+    task, end = error_table(found)
+    assert task.samples == 2
+    assert task.pixels is not None
+    assert task.pixels[-1] == pytest.approx(30)  # 0.3 of the height of 100
+    assert task.pixels[0] == pytest.approx(25)  # between 0.1 of the width of 200 and that
+    assert (task.confidence, task.confidence_outside) == (0.9, pytest.approx(0.1))
+    assert (end.samples, end.near, end.constant) == (4, 1.0, False)
+
+
+def test_every_decision_of_the_detector_is_explained():
+    signal = np.array([0.0, 0, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 0, 0])
+    width = np.where((signal > 0.5) & (np.arange(17) < 9), 0.0, 0.03)
+    config = InteractionConfig()
+    decisions = explain(signal, width, config, find_interactions(signal, config, width))
+    assert [(one.frame, one.kind, one.taken) for one in decisions] == [
+        (2, "bounce", False),
+        (5, "dropped", False),
+        (8, "ignored", False),
+        (11, "close", True),
+        (15, "open", True),
+    ]
+    assert "fewer than 2 (min_steps)" in decisions[0].why
+    assert "≤ 0.002 (shut_width): they hold nothing" in decisions[1].why
+    assert "0.00 → 1.00, ≥ 0.6 (close_above), for 4 frames" in decisions[3].why
+
+
+def test_the_page_in_a_browser(page, tmp_path_factory):
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    try:
+        for width in (1280, 390):
+            browser.open(page, width, dark=width == 390)
+            assert browser.run("return document.documentElement.scrollWidth") <= width
+            assert browser.run("return document.querySelectorAll('svg.chart').length") >= 3
+            broken = "return [...document.images].filter(i => i.loading != 'lazy' && !i.naturalWidth).length"
+            assert browser.run(broken) == 0
+        names = browser.run("return performance.getEntriesByType('resource').map(entry => entry.name.slice(0, 60))")
+        assert [name for name in names if not name.startswith("data:")] == []
+        assert browser.console() == []
+    finally:
+        browser.close()
