@@ -33,6 +33,10 @@ A point behind the camera is (-1, -1, depth <= 0, 1): known, and trained to an e
 TASK_ANCHOR, END_ANCHOR = 0, 1
 ANCHOR_NAMES = ("task", "end")
 
+VISIBILITY = "visibility"
+"""``visibility``, float32, (C,), optional: share of what the hand acts on next that each camera sees, in [0, 1]; -1
+where nothing is left to do. Its feature's names are the cameras. A label's source, no policy's input."""
+
 STEPS_TO_INTERACTION = "observation.steps_to_interaction"
 """float32, (1,): control steps until the interaction that the task anchor marks; -1 for none."""
 
@@ -76,6 +80,7 @@ __all__ = [
     "TASK_ANCHOR",
     "TASK_IDS_FILE",
     "TASK_INDEX",
+    "VISIBILITY",
     "WRIST",
     "image_key",
 ]

@@ -115,6 +115,18 @@ def test_frames_are_copies_of_what_was_seen_at_their_step():
     np.testing.assert_array_equal(shown.images["wrist"], shown.images["head"][:, ::-1])
 
 
+def test_visibility_is_recorded_as_it_was_before_each_action():
+    class Hiding(FakeEnv):
+        def focus_visibility(self):
+            return {"head": self.steps / 100, "wrist": 1.0}
+
+    env = Hiding(image_size=16, episode_length=60)
+    shown = demonstrate(env, FakeExpert(env), seed=4, action_noise=0.0, visibility=True)
+    np.testing.assert_allclose(shown.visibility[:, 0], np.arange(len(shown)) / 100)
+    assert (shown.visibility[:, 1] == 1).all() and shown.visibility.dtype == np.float32
+    assert demonstrate(env, FakeExpert(env), seed=4, action_noise=0.0).visibility is None
+
+
 def test_lerobot_reads_the_dataset(recorded):
     dataset = load(recorded)
     assert (dataset.meta.total_episodes, dataset.fps) == (5, 20)

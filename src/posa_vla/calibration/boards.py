@@ -124,9 +124,10 @@ def _chessboard(board: Board, image: np.ndarray) -> np.ndarray | None:
     found, corners = cv2.findChessboardCornersSB(image, (board.columns, board.rows), flags=cv2.CALIB_CB_ACCURACY)
     if not found:
         return None
-    grid = corners.reshape(board.rows, board.columns, 2).astype(np.float64)
+    grid: np.ndarray = corners.reshape(board.rows, board.columns, 2).astype(np.float64)
     centres = (grid[:-1, :-1] + grid[1:, :-1] + grid[:-1, 1:] + grid[1:, 1:]) / 4
-    grey = cv2.remap(image, *np.moveaxis(centres, -1, 0).astype(np.float32), cv2.INTER_LINEAR).astype(float)
+    across, down = np.moveaxis(centres, -1, 0).astype(np.float32)
+    grey = cv2.remap(image, across, down, cv2.INTER_LINEAR).astype(float)
     parity = np.indices(grey.shape).sum(axis=0) % 2
     if grey[parity == 0].mean() > grey[parity == 1].mean():
         grid = grid[::-1, ::-1]

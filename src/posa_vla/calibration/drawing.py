@@ -39,7 +39,7 @@ class Lens:
         across, down = ((np.arange(n * FINER) + 0.5) / FINER - 0.5 for n in (width, height))
         grid = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 1, 2)
         criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-9)
-        rays = cv2.undistortPointsIter(grid, self.matrix, self.distortion, None, None, criteria)
+        rays = cv2.undistortPointsIter(grid, self.matrix, self.distortion, np.eye(3), np.eye(3), criteria)
         return rays.reshape(height * FINER, width * FINER, 2)
 
 

@@ -23,6 +23,7 @@ from posa_vla.contract import ANCHOR_NAMES, ANCHORS, ANCHORS_FILE, STEPS_TO_INTE
 from posa_vla.data.detection import Detection, check_found, describe_detectors, detect_all, detector_columns
 from posa_vla.data.label_checks import Suspect, check_quaternion_order, check_views, in_view
 from posa_vla.data.label_inputs import check_features, hand_poses, rig_of_each_episode, split_episodes
+from posa_vla.data.label_visibility import check_visibility, with_visibility
 from posa_vla.data.rewriting import NewColumn, read_columns, read_info, write_with_columns
 from posa_vla.errors import PosaError
 from posa_vla.rigs import PoseSource, Rig, load_rig
@@ -67,6 +68,8 @@ class LabelConfig:
         dwell: thresholds of that detector.
         contact: column and thresholds of that detector.
         merge_seconds: within which two detectors see one interaction; the first of the list above gives its frame.
+        visibility: column that says how much of what the hand acts on next each camera sees (contract `VISIBILITY`):
+            the task anchor's visibility; None: everything counts as seen.
     """
 
     dataset: DatasetArgs = field(default_factory=DatasetArgs)
@@ -78,6 +81,7 @@ class LabelConfig:
     dwell: DwellConfig = field(default_factory=DwellConfig)
     contact: ContactConfig = field(default_factory=ContactConfig)
     merge_seconds: float = 0.5
+    visibility: str | None = None
 
 
 def main(argv: list[str]) -> int:
@@ -89,7 +93,9 @@ def main(argv: list[str]) -> int:
     if config.scene is not None:
         rig = rig.in_scene(config.scene)
     detectors = DetectorConfig(detector_names(config.detectors), config.dwell, config.contact, config.merge_seconds)
-    provenance = label_dataset(config.dataset.folder(), rig, config.output, config.num_workers, detectors)
+    provenance = label_dataset(
+        config.dataset.folder(), rig, config.output, config.num_workers, detectors, config.visibility
+    )
     print(summary(provenance))
     print(f"labelled dataset: {config.output}")
     return 0
@@ -111,6 +117,7 @@ def label_dataset(
     output: Path,
     num_workers: int | None = None,
     detectors: DetectorConfig = GRIPPER_ALONE,
+    visibility: str | None = None,
 ) -> dict[str, Any]:
     """Writes ``root`` plus `ANCHORS` and `STEPS_TO_INTERACTION` to ``output``; returns the provenance."""
     info = read_info(root)
@@ -118,6 +125,8 @@ def label_dataset(
     check_features(info["features"], rig, detectors.uses(GRIPPER))
     keys = {rig.pose.column, "episode_index", "frame_index", *([TASK_INDEX] if rig.scenes else [])}
     keys |= detector_columns(info["features"], rig, detectors)
+    order = [] if visibility is None else check_visibility(info["features"], visibility, rig)
+    keys |= {visibility} if visibility else set()
     columns = read_columns(root, sorted(keys))
     episodes = split_episodes(columns, info)
     rigs = rig_of_each_episode(rig, root, columns, episodes)
@@ -131,7 +140,10 @@ def label_dataset(
     ]
     anchors = np.concatenate([label.anchors for label in labels])
     steps = np.concatenate([label.steps_to_interaction for label in labels])
+    if visibility is not None:
+        anchors = with_visibility(anchors, columns[visibility][:, order], visibility)
     provenance = describe(rig, labels, anchors, found, source=root.resolve().name)
+    provenance["visibility"] = visibility
     provenance["workspace"] = workspace_of(hand.apply(np.asarray(rig.pose.tool, dtype=np.float64)))
     if rig.scenes:
         provenance["scenes"] = dict(Counter(placed.name for placed in rigs))

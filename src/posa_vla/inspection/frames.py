@@ -82,7 +82,7 @@ def _current_cache(root: Path) -> FrameCache | None:
 
 def _positions(segment: Segment, rows: np.ndarray) -> dict[int, int]:
     """Position in the file -> row of the dataset, for the rows that lie in it."""
-    found = {}
+    found: dict[int, int] = {}
     for span in segment.spans:
         inside = rows[(rows >= span.row) & (rows < span.row + span.length)]
         found |= {span.first + int(row) - span.row: int(row) for row in inside}

@@ -52,9 +52,9 @@ def contact_sheets(subject: Subject, reader: FrameReader) -> list[Sheet]:
         moments.append(("first interaction", "Both marks between the fingertips.", events))
     sheets = []
     for camera in subject.rig.camera_names:
-        for moment, look_for, frames in moments:
-            numbers = [f"{subject.episodes[i].number}" for i, _ in frames]
-            rows = np.array([subject.episodes[i].rows.start + frame for i, frame in frames])
+        for moment, look_for, places in moments:
+            numbers = [f"{subject.episodes[i].number}" for i, _ in places]
+            rows = np.array([subject.episodes[i].rows.start + frame for i, frame in places])
             tiles = drawn(subject, reader, camera, rows, [f"episode {number}" for number in numbers])
             sheets.append(Sheet(camera, moment, look_for, tiled(tiles, columns=6)))
     return sheets

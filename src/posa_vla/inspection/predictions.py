@@ -116,7 +116,9 @@ def predict(runner: PolicyRunner, subject: Subject, reader: FrameReader, frames:
     rows = np.array(spread(len(subject.anchors), frames))
     states = read_columns(subject.root, [STATE])[STATE].astype(np.float32)
     task_of = np.repeat(np.arange(len(subject.tasks)), [e.rows.stop - e.rows.start for e in subject.episodes])
-    uv, confidence, maps = [], [], []
+    uv: list[np.ndarray] = []
+    confidence: list[np.ndarray] = []
+    maps: list[np.ndarray] = []
     for part in np.array_split(rows, -(-len(rows) // BATCH)):
         batch: dict[str, Any] = {
             image_key(camera): torch.from_numpy(reader.read(camera, part)).movedim(-1, 1).float() / 255
@@ -130,7 +132,8 @@ def predict(runner: PolicyRunner, subject: Subject, reader: FrameReader, frames:
     order = [subject.rig.camera_names.index(camera) for camera in runner.cameras]
     sizes = np.array([reader.size(camera) for camera in runner.cameras], np.float64)
     labels = subject.anchors[rows][:, order]
-    return Predictions(runner.cameras, sizes, rows, *map(np.concatenate, (uv, confidence, maps)), labels)
+    points, peaks, seen = (np.concatenate(parts) for parts in (uv, confidence, maps))
+    return Predictions(runner.cameras, sizes, rows, points, peaks, seen, labels)
 
 
 def error_table(found: Predictions) -> list[ErrorRow]:

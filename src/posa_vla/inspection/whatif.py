@@ -18,7 +18,7 @@ import numpy as np
 
 from posa_vla.anchors.camera import Camera
 from posa_vla.anchors.interaction import next_event
-from posa_vla.anchors.pose import Transform, homogeneous, world_from_ee
+from posa_vla.anchors.pose import RotationFormat, Transform, homogeneous, world_from_ee
 from posa_vla.inspection.frames import Images
 from posa_vla.inspection.subject import Subject
 from posa_vla.rigs import PoseSource
@@ -134,11 +134,12 @@ def assumptions(subject: Subject, camera: Camera, rows: slice) -> Iterator[Assum
     hand = subject.poses_of(rows)
     yield Assumption(Guess(STATED, ""), camera, hand)
     for horizontal, vertical, text in ((1, 0, "left-right"), (0, 1, "top-bottom"), (1, 1, "both ways")):
-        flips = {
-            "flip_horizontal": camera.flip_horizontal ^ bool(horizontal),
-            "flip_vertical": camera.flip_vertical ^ bool(vertical),
-        }
-        yield Assumption(Guess(f"image mirrored {text}", "flip"), replace(camera, **flips), hand)
+        mirrored = replace(
+            camera,
+            flip_horizontal=camera.flip_horizontal ^ bool(horizontal),
+            flip_vertical=camera.flip_vertical ^ bool(vertical),
+        )
+        yield Assumption(Guess(f"image mirrored {text}", "flip"), mirrored, hand)
     inverse = np.linalg.inv(camera.cam_from_mount)
     inverse[3] = (0, 0, 0, 1)
     yield Assumption(Guess("cam_from_mount inverted", "matrix"), replace(camera, cam_from_mount=inverse), hand)
@@ -161,7 +162,7 @@ def _other_rotations(subject: Subject, camera: Camera, rows: slice) -> Iterator[
     if not isinstance(source, PoseSource) or not source.rotation_format.startswith("quaternion"):
         return
     values = subject.columns[source.column][rows].astype(np.float64)[:, list(source.indices)]
-    other = "quaternion_wxyz" if source.rotation_format == "quaternion_xyzw" else "quaternion_xyzw"
+    other: RotationFormat = "quaternion_wxyz" if source.rotation_format == "quaternion_xyzw" else "quaternion_xyzw"
     yield Assumption(Guess(f"quaternion is {other[-4:]}", "rotation"), camera, world_from_ee(values, other))
 
 
@@ -181,7 +182,7 @@ def _scaled(hand: Transform, factor: float) -> Transform:
 def track_of(assumption: Assumption, events: np.ndarray, tool: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """The anchor whose motion this camera shows: u, v (T, 2), and where it is known and in front (T,)."""
     position = assumption.hand.apply(np.array(tool))
-    usable = np.ones(len(position), bool)
+    usable: np.ndarray = np.ones(len(position), bool)
     if assumption.camera.mount != "world":
         event = next_event(events, len(position))
         position, usable = position[event], event >= 0

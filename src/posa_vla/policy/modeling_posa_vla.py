@@ -143,15 +143,13 @@ class PosaVLAPolicy(PreTrainedPolicy):
         self._step = 0
         self.steps.fill_(0)
 
-    def _training_images(
-        self, batch: dict[str, Any], generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None, Windows]:
+    def _training_images(self, batch: dict[str, Any], rng: torch.Generator) -> tuple[Tensor, Tensor | None, Windows]:
         images, anchors = self._stack_images(batch), self._anchors(batch)
         config = self.config.augmentation
         if self.training and config.enabled:
             B, C = images.shape[:2]
             moved = images.new_zeros(B, C, 2, 4, dtype=torch.float32) if anchors is None else anchors
-            images, moved, windows = augment_windows(images, moved, config, generator)
+            images, moved, windows = augment_windows(images, moved, config, rng)
             anchors = None if anchors is None else moved
         else:
             windows = self._centred(images)

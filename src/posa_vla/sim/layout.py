@@ -3,7 +3,7 @@
 Everything here is metres and radians in the world frame (= robot base), and a pure function of its generator.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,7 @@ class HandGoal:
     yaw: float
 
 
-def grid_cells(rows: Sequence[float], columns: Sequence[float]) -> np.ndarray:
+def grid_cells(rows: Iterable[float], columns: Iterable[float]) -> np.ndarray:
     """Centres (N, 2) of the cells at every x in `rows` and y in `columns`."""
     return np.array([(x, y) for x in rows for y in columns])
 

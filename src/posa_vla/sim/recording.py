@@ -63,6 +63,8 @@ class RecordConfig:
         crf: its quality, lower is better.
         preset: its speed; empty for the encoder's default.
         gop: frames from one key frame to the next; small is fast to read at random positions.
+        visibility: also record how much of what the hand acts on next each camera sees, for `posa-vla label
+            --visibility=visibility`; four more renderings a frame.
     """
 
     output: Path
@@ -85,6 +87,7 @@ class RecordConfig:
     crf: int = 18
     preset: str = "ultrafast"
     gop: int = 2
+    visibility: bool = False
 
 
 def main(argv: list[str]) -> int:
@@ -192,6 +195,7 @@ def record(config: RecordConfig, make_env: Callable[[RecordConfig], tuple[Any, A
         action_noise=config.action_noise,
         fumbles=config.fumbles,
         max_steps=steps,
+        visibility=config.visibility,
         video=VideoOptions(config.image_size, config.vcodec, config.pix_fmt, config.crf, config.preset, config.gop),
     )
     recipe.video.encoder()  # refuses bad options before anything is written

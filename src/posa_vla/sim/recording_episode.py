@@ -45,6 +45,7 @@ class Demonstration:
         state: float32, (T, 8), contract.STATE.
         action: float32, (T, 7), the expert's own, in [-1, 1].
         ee_pose: float32, (T, 7), contract.EE_POSE.
+        visibility: float32, (T, C), contract.VISIBILITY; None where it was not asked for.
         success: whether the named object was lifted; failures are not recorded.
     """
 
@@ -56,6 +57,7 @@ class Demonstration:
     action: np.ndarray
     ee_pose: np.ndarray
     success: bool
+    visibility: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.action)
@@ -100,6 +102,7 @@ def demonstrate(
     action_noise: float,
     fumbles: float = 0.0,
     check: Callable[[], None] = lambda: None,
+    visibility: bool = False,
 ) -> Demonstration:
     """Play one episode of `env` from `seed`; `check` is called at every step and may raise to stop it."""
     observation, _ = env.reset(seed=seed)
@@ -109,11 +112,14 @@ def demonstrate(
     fumbled = fumble(np.random.default_rng([_FUMBLE_STREAM, seed]), fumbles)
     task, task_id = env.task_description, int(env.ground_truth().task_id)
     rows, done, success = [], False, False
+    seen: list[list[float]] = []
     for t in range(steps):
         check()
         action = np.asarray(expert.act(), dtype=np.float32)
         pixels = {camera: image.copy() for camera, image in observation["pixels"].items()}
         rows.append((pixels, observation["agent_pos"].copy(), action, env.ground_truth().ee_pose))
+        if visibility:
+            seen.append(list(env.focus_visibility().values()))
         executed = np.clip(action + noise[t], -1.0, 1.0)
         if t in fumbled:
             executed[6] = 1.0
@@ -123,7 +129,8 @@ def demonstrate(
         success, done = bool(info["is_success"]), terminated or truncated
         if done:
             break
-    return Demonstration(seed, task, task_id, *_stack(rows), success=success)
+    shares = np.array(seen, dtype=np.float32) if visibility else None
+    return Demonstration(seed, task, task_id, *_stack(rows), success=success, visibility=shares)
 
 
 def _stack(rows: list[tuple]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:

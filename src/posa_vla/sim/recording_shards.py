@@ -89,8 +89,9 @@ class ShardReport:
     task_ids: dict[str, int]
 
 
-def features(image_size: int) -> dict[str, dict]:
+def features(image_size: int, visibility: bool = False) -> dict[str, dict]:
     """LeRobot's feature table of the recorded columns, see `contract` for their meaning."""
+    shares = {"dtype": "float32", "shape": (len(contract.CAMERAS),), "names": list(contract.CAMERAS)}
     image = {
         "dtype": "video",
         "shape": (image_size, image_size, 3),
@@ -101,6 +102,7 @@ def features(image_size: int) -> dict[str, dict]:
         contract.STATE: {"dtype": "float32", "shape": (8,), "names": STATE_NAMES},
         contract.ACTION: {"dtype": "float32", "shape": (7,), "names": ACTION_NAMES},
         contract.EE_POSE: {"dtype": "float32", "shape": (7,), "names": EE_POSE_NAMES},
+        **({contract.VISIBILITY: shares} if visibility else {}),
     }
 
 
@@ -118,6 +120,7 @@ def write_shard(
     video: VideoOptions,
     max_steps: int,
     episodes: Iterator[tuple[Demonstration, list[int]]],
+    visibility: bool = False,
 ) -> None:
     """Write the demonstrations of `episodes`, each with the seeds that failed before it, as one shard."""
     be_quiet()
@@ -125,18 +128,18 @@ def write_shard(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         with explained(path), temporary_files_in(temporary):
-            _write_episodes(temporary, repo_id, video, max_steps, episodes)
+            _write_episodes(temporary, repo_id, video, max_steps, episodes, visibility)
             os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def _write_episodes(root: Path, repo_id: str, video: VideoOptions, max_steps: int, episodes) -> None:
+def _write_episodes(root: Path, repo_id: str, video: VideoOptions, max_steps: int, episodes, visibility: bool) -> None:
     dataset = LeRobotDataset.create(
         repo_id,
         fps=FPS,
-        features=features(video.image_size),
+        features=features(video.image_size, visibility),
         root=root,
         robot_type="posa_tabletop",
         rgb_encoder=video.encoder(),
@@ -166,6 +169,8 @@ def _add_episode(dataset: LeRobotDataset, demonstration: Demonstration) -> None:
         row[contract.STATE] = demonstration.state[t]
         row[contract.ACTION] = demonstration.action[t]
         row[contract.EE_POSE] = demonstration.ee_pose[t]
+        if demonstration.visibility is not None:
+            row[contract.VISIBILITY] = demonstration.visibility[t]
         dataset.add_frame(row | {"task": demonstration.task})
     dataset.save_episode()
 

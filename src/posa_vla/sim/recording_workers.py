@@ -39,6 +39,7 @@ class Recipe:
         fumbles: share of the episodes in which the hand closes and lifts on its own once.
         max_steps: the longest episode, control steps.
         video: how frames are stored.
+        visibility: also record contract.VISIBILITY.
     """
 
     make_env: Callable[[], tuple[Any, Any]]
@@ -48,6 +49,7 @@ class Recipe:
     fumbles: float
     max_steps: int
     video: VideoOptions
+    visibility: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Recorder:
         if self.env is None:  # here and not in __init__: a pool hides what its initialiser raises
             self.env, self.expert = self.recipe.make_env()
         episodes = (self._episode(index) for index in range(job.start, job.stop))
-        write_shard(job.path, self.recipe.repo_id, self.recipe.video, self.recipe.max_steps, episodes)
+        recipe = self.recipe
+        write_shard(job.path, recipe.repo_id, recipe.video, recipe.max_steps, episodes, recipe.visibility)
 
     def close(self) -> None:
         if self.env is not None:
@@ -82,7 +85,13 @@ class Recorder:
         for attempt in range(MAX_ATTEMPTS):
             seed = self.recipe.seed + index + attempt * RETRY_STRIDE
             result = demonstrate(
-                self.env, self.expert, seed, self.recipe.action_noise, self.recipe.fumbles, self._check
+                self.env,
+                self.expert,
+                seed,
+                self.recipe.action_noise,
+                self.recipe.fumbles,
+                self._check,
+                self.recipe.visibility,
             )
             if result.success:
                 _increment(self.done)
