@@ -137,9 +137,7 @@ def _events(subject: Subject) -> Check:
     found = f"{counts.sum()} in {len(counts)} episodes, {dropped} closes dropped for ending fully shut"
     without = [str(subject.episodes[i].number) for i in np.flatnonzero(counts == 0)]
     if len(without) == len(counts):
-        cause = (
-            "no close holds anything: check the gripper's column, open, closed, shut_width, or use other detectors"
-        )
+        cause = "no close holds anything: check the gripper's column, open, closed, shut_width, or use other detectors"
         return Check("Interactions", "wrong", found, cause)
     if dropped > counts.sum():
         cause = (
