@@ -5,7 +5,7 @@ import os
 import pytest
 from toy_dataset import make_dataset
 
-from posa_vla.anchors.benchmark import geometry_rate, label_time, main
+from posa_vla.anchors.benchmark import label_time, main
 from posa_vla.errors import PosaError
 
 
@@ -14,10 +14,6 @@ def test_the_table_has_a_line_for_each_measure(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
     assert [line.split()[0] for line in lines] == ["measure", "projection", "geometry,", "marker", "marker"]
-
-
-def test_geometry_reaches_50000_frames_per_second():
-    assert max(geometry_rate(seconds=0.2) for _ in range(3)) > 50_000  # the best: the machine may be busy
 
 
 def test_timing_the_command_leaves_nothing_behind(tmp_path):

@@ -87,7 +87,7 @@ def test_an_unlabelled_dataset_needs_a_rig(source, tmp_path, capsys):
     ("changes", "message"),
     [
         ({"cameras": [HEAD, WRIST, {**HEAD, "name": "side"}]}, "no observation.images.side, a camera of the rig"),
-        ({"cameras": [HEAD, {**WRIST, "width": 48}]}, "the principal point"),
+        ({"cameras": [HEAD, {**WRIST, "width": 48}]}, "is calibrated for 48x32 images"),
         ({"cameras": [{**HEAD, "cam_from_mount": np.diag([2.0, 1, 1, 1]).tolist()}, WRIST]}, "must be a rigid 4x4"),
         ({"pose": {"column": "tcp"}}, "the dataset lacks"),
     ],

@@ -39,7 +39,9 @@ class Lens:
         across, down = ((np.arange(n * FINER) + 0.5) / FINER - 0.5 for n in (width, height))
         grid = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 1, 2)
         criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-9)
-        rays = cv2.undistortPointsIter(grid, self.matrix, self.distortion, np.eye(3), np.eye(3), criteria)
+        rays = cv2.undistortPointsIter(  # type: ignore[call-overload]
+            grid, self.matrix, self.distortion, None, None, criteria
+        )
         return rays.reshape(height * FINER, width * FINER, 2)
 
 
@@ -69,7 +71,7 @@ def draw(board: Board, rays: np.ndarray, cam_from_board: np.ndarray, rng: np.ran
     places = (hits[..., :2] / depth[..., None] - origin) * (PIXELS_PER_SQUARE / board.square) - 0.5
     places = np.nan_to_num(places, nan=-1e4).clip(-1e4, 1e4).astype(np.float32)
     light = np.linspace(0.9, 1.05, rays.shape[1], dtype=np.float32)
-    fine = light * cv2.remap(
+    fine: np.ndarray = light * cv2.remap(
         sheet, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=BACKGROUND
     )
     size = (rays.shape[1] // FINER, rays.shape[0] // FINER)

@@ -51,10 +51,10 @@ def estimate_intrinsics(views: list[View], size: tuple[int, int]) -> Intrinsics:
     flags = cv2.CALIB_FIX_K3
     while True:
         used = [view for view, is_good in zip(views, good, strict=True) if is_good]
-        _, matrix, distortion, turns, _, deviations, _, errors = cv2.calibrateCameraExtended(
+        _, matrix, distortion, turns, _, deviations, _, errors = cv2.calibrateCameraExtended(  # type: ignore[call-overload]
             [view.corners.astype(np.float32) for view in used],
             [view.pixels.astype(np.float32) for view in used],
-            size, None, None, flags=flags,  # type: ignore[arg-type]
+            size, None, None, flags=flags,
         )  # fmt: skip
         bad = errors.ravel() > max(WORST_VIEW * float(np.median(errors)), 1.0)
         if not bad.any() or good.sum() - bad.sum() < 5:

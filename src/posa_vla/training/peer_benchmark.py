@@ -15,7 +15,9 @@ from posa_vla.training.config import parse
 from posa_vla.training.recipes import POSA_VLA, SMALL
 
 SIDE, STATE, ACTIONS = 128, 8, 7  # of the tabletop suite
-SENTENCES = [f"pick up the {colour} {thing}" for colour in ("red", "green", "blue", "yellow") for thing in ("cube", "can")]
+SENTENCES = [
+    f"pick up the {colour} {thing}" for colour in ("red", "green", "blue", "yellow") for thing in ("cube", "can")
+]
 IMAGE_ENCODERS = ("vision_encoder", "backbone", "rgb_encoder")
 """What turns pixels into features, by each policy's own name for it (act: backbone; diffusion: rgb_encoder)."""
 
