@@ -22,6 +22,7 @@ from posa_vla.sim.conditions import CONDITIONS
 
 CATEGORIES = "cube,bottle,cereal,lemon"
 COLOURS = "red,green,blue,yellow"
+OBJECTS = (f"--categories={CATEGORIES}", f"--colours={COLOURS}")
 STAGES_FILE = "stages.json"
 REFERENCE_EPISODES = 40  # of each condition
 
@@ -75,25 +76,24 @@ def stages(config: DemoConfig) -> list[Stage]:
 
 
 def run_reference(config: DemoConfig) -> Stage:
-    """The shipped policy on the whole suite: 10 categories × 6 colours."""
+    """The shipped policy on the objects that it has learned."""
     report = config.output / reference.NAME
     arguments = (f"--policy.path={reference.NAME}", f"--episodes={REFERENCE_EPISODES}", f"--output={report}")
-    return Stage("eval", arguments, report)
+    return Stage("eval", (*arguments, *OBJECTS), report)
 
 
 def from_scratch(config: DemoConfig) -> list[Stage]:
     """Objects: 4 categories × 4 colours, with 4 other objects on the table."""
     size, root = (QUICK if config.quick else FULL), config.output
-    objects = (f"--categories={CATEGORIES}", f"--colours={COLOURS}")
     demonstrations, labelled, train = root / "demonstrations", root / "labelled", root / "train"
     cache, policy = root / "cache", train / "checkpoints" / "last" / "pretrained_model"
-    record = (f"--output={demonstrations}", f"--episodes={size.demonstrations}", f"--seed={config.seed}", *objects)
+    record = (f"--output={demonstrations}", f"--episodes={size.demonstrations}", f"--seed={config.seed}", *OBJECTS)
     label = (f"--dataset.root={demonstrations}", "--rig=tabletop", f"--output={labelled}")
     training = (f"--dataset.root={labelled}", f"--cache={cache}", f"--output_dir={train}", f"--seed={config.seed}")
     conditions = ",".join(
         f"{name}:{size.basic_episodes if name == 'basic' else size.other_episodes}" for name in CONDITIONS
     )
-    evaluate = (f"--policy.path={policy}", f"--dataset.root={labelled}", *objects)
+    evaluate = (f"--policy.path={policy}", f"--dataset.root={labelled}", *OBJECTS)
     return [
         Stage("record", record, demonstrations),
         Stage("label", label, labelled),
