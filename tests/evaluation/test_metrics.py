@@ -77,3 +77,40 @@ def test_a_missing_expert_or_undefined_smoothness_is_left_out():
 )
 def test_failures_are_explained(known, reason):
     assert failure_reason(failure(0, **known)) == reason
+
+
+LONG = ("opened", "picked", "placed")
+
+
+def reached(count: int) -> dict[str, bool]:
+    return {stage: index < count for index, stage in enumerate(LONG)}
+
+
+def test_stages_are_counted_over_the_episodes_that_ended():
+    records = [
+        dataclasses.replace(success(0, 90), stages=reached(3)),
+        failure(1, stages=reached(1)),
+        failure(2, stages=reached(2), mistake="put it elsewhere"),
+        EpisodeRecord("basic", 3, ERROR, message="x"),
+    ]
+    row = summarise(records)["pooled"]
+    low, high = wilson(2, 3)
+    assert {stage: share["count"] for stage, share in row["stages"].items()} == {"opened": 3, "picked": 2, "placed": 1}
+    assert row["stages"]["picked"] == {"count": 2, "rate": 2 / 3, "low": low, "high": high}
+    assert row["mistakes"] == {"put it elsewhere": 1}
+    assert summarise([success(0, 40)])["pooled"]["stages"] == {}  # a record of before there were stages
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        ({"stages": reached(0), "target_distance": 0.01}, "stage not reached: opened"),
+        ({"stages": reached(1), "target_distance": 0.01}, metrics.MISSED),
+        ({"stages": reached(2), "target_rise": 0.3}, "stage not reached: placed"),
+        ({"stages": reached(3), "target_rise": 0.3}, metrics.NOT_LASTING),
+        ({"stages": reached(2), "mistake": "put it elsewhere"}, "put it elsewhere"),
+        ({"stages": {"picked": True}, "target_rise": 0.12}, metrics.NOT_HELD),
+    ],
+)
+def test_failures_of_a_long_task_name_the_stage(known, reason):
+    assert failure_reason(failure(0, **known)) == reason

@@ -119,3 +119,18 @@ def test_scenes_of_the_training_split_are_not_called_unseen(results, evaluation)
     assert "unseen scenes solved" in render(results, evaluation.folder)
     results["split"] = "train"
     assert "unseen scenes solved" not in render(results, evaluation.folder)
+
+
+def test_a_task_of_several_stages_has_a_table_of_them(results, evaluation, page):
+    assert "<h3>Stages</h3>" not in page
+    results["task"] = {"family": "box", "aim": "open it", "success": "it lies in the box", "stages": ["opened", "in"]}
+    share = {"count": 3, "rate": 0.375, "low": 0.1, "high": 0.7}
+    for row in [results["summary"]["pooled"], *results["summary"]["conditions"]]:
+        row["stages"] = {"opened": share, "in": share}
+    results["summary"]["pooled"]["mistakes"] = {"put it on the other side": 2}
+    text = Checker(render(results, evaluation.folder)).text
+    assert "Stages" in text
+    assert text.count("37.5 %") == 2 * (1 + len(results["summary"]["conditions"]))
+    assert f"2 of {results['summary']['pooled']['episodes']} episodes put it on the other side" in text
+    assert "more on a table; open it." in text
+    assert "it lies in the box, and that for half a second" in text

@@ -1,5 +1,6 @@
 """The whole command on the real suite, with policies that have learned nothing."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from policy_folders import act_config, posa_config, save_policy
 
 from posa_vla.cli import main
 from posa_vla.errors import PosaError
+from posa_vla.evaluation.command import EPISODES, HEADER, _same_evaluation
 from posa_vla.evaluation.episode import expert_motion
 from posa_vla.evaluation.records import ERROR, EnvOptions, Job
 from posa_vla.evaluation.rollout import Setup, Worker, evaluate, make_expert, make_jobs, make_tabletop
@@ -37,6 +39,34 @@ def test_the_command_end_to_end(posa_folder, tmp_path, capfd):
     assert [film["reproduced"] for film in results["films"]] == [True, True]
     assert (tmp_path / "out/report.html").stat().st_size > 50_000
     assert "success of 2" in capfd.readouterr().out
+
+
+def test_a_long_task_end_to_end_and_none_of_it_in_the_folder_of_another(posa_folder, tmp_path, capfd):
+    flags = ["--conditions=basic:1", "--videos_per_condition=0", "--policy.device=cpu", "--workers=1"]
+    command = ["eval", f"--policy.path={posa_folder}", f"--output={tmp_path / 'out'}", *flags, "--episode_length=8"]
+    assert main([*command, "--family=box"]) == 0
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert (results["env"]["family"], results["task"]["family"]) == ("box", "box")
+    assert results["records"][0]["stages"] == {"opened": False, "picked": False, "placed": False}
+    assert results["summary"]["pooled"]["stages"]["opened"]["rate"] == 0
+    assert "box" in results["records"][0]["task"]
+    assert "opened 0.0 %" in capfd.readouterr().out
+    assert "take the lid off a box" in (tmp_path / "out/report.html").read_text()
+    assert main([*command, "--family=place"]) == 2
+    assert "another evaluation (other env)" in capfd.readouterr().err
+    assert main([*command, "--family=juggle"]) == 2
+    assert "unknown task family" in capfd.readouterr().err
+
+
+def test_an_evaluation_begun_before_there_were_families_goes_on(tmp_path):
+    now = {"policy": {"path": "here"}, "env": dataclasses.asdict(EnvOptions(episode_length=150))}
+    before = {"policy": {"path": "here"}, "env": {k: v for k, v in now["env"].items() if k != "family"}}
+    (tmp_path / EPISODES).write_text("")
+    (tmp_path / HEADER).write_text(json.dumps(before))
+    _same_evaluation(tmp_path / HEADER, now)
+    now["env"]["family"] = "box"
+    with pytest.raises(PosaError, match="another evaluation"):
+        _same_evaluation(tmp_path / HEADER, now)
 
 
 def test_the_expert_solves_a_scene_unseen_and_leaves_the_eyes_open():

@@ -27,3 +27,14 @@ def test_lerobot_s_vector_environment_steps():
     assert not np.any(info["is_success"])
     assert vector.call("_max_episode_steps")[0] == 150
     vector.close()
+
+
+def test_the_family_is_an_option_of_lerobot_s_environment():
+    vector = make_env(TabletopEnvConfig(image_size=16, family="box"), n_envs=1)["posa_tabletop"][0]
+    vector.reset(seed=[4])
+    assert "box" in vector.call("task_description")[0]
+    assert vector.call("task")[0] == "Box-v0"
+    assert vector.call("_max_episode_steps")[0] == 400
+    _, _, _, _, info = vector.step(np.zeros((1, 7), np.float32))
+    assert set(info["stages"]) >= {"opened", "picked", "placed"}
+    vector.close()

@@ -311,9 +311,20 @@ def test_tabletop_video_keeps_the_colours(tabletop):
             assert np.sqrt(np.mean(error[coloured] ** 2)) < 10
 
 
+def test_a_long_task_is_recorded_with_its_name(tmp_path):
+    provenance = record(RecordConfig(output=tmp_path / "box", family="box", episodes=1, image_size=32, workers=0))
+    assert provenance["options"]["family"] == "box"
+    assert provenance["options"]["episode_length"] == 400
+    grip = columns(tmp_path / "box")[contract.ACTION][:, 6]
+    assert (np.diff(grip) != 0).sum() == 4  # lid and object, each taken and let go
+    task_ids = json.loads((tmp_path / "box" / contract.TASK_IDS_FILE).read_text())
+    assert 1000 <= min(task_ids.values()) <= max(task_ids.values()) < 2000
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
+        ("--family=juggle", "unknown task family 'juggle': choose one of box"),
         ("--condition=fog", "unknown condition 'fog': choose one of background, basic"),
         ("--categories=cube,cubes", "unknown category 'cubes': choose one of.*bowl"),
         ("--colours=pink", "unknown colour 'pink': choose one of.*red"),
