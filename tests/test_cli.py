@@ -18,7 +18,7 @@ def test_help_names_every_command(capsys):
     ("argv", "expected"),
     [
         (["labell"], "choose one of record, label"),
-        (["bench", "speed"], "choose one of anchors, cache, calibrate, inspect, model, peers, rigs, sim"),
+        (["bench", "speed"], "choose one of anchors, cache, calibrate, inspect, interactions, model, peers, rigs, sim"),
         (["record", "--output=unused", "--episodes=many"], "many"),
         (["eval", "--policy.path=nowhere", "--output=unused"], "nowhere"),
     ],

@@ -252,3 +252,57 @@ def test_what_stands_in_the_box_stays_there():
     play(env, lambda: STILL, limit=20)
     assert np.linalg.norm(env.object_pose(0)[0][:2] - env.fixture_pose("box")[0][:2]) < 0.06
     env.close()
+
+
+# ---- push -------------------------------------------------------------------------------------------------
+
+
+def pushed_episode(env, seed):
+    """Hand positions (T, 3), gripper commands (T,), contact (T,) before each action of the expert, and what it told."""
+    expert = make_expert(env)
+    env.reset(seed=seed)
+    expert.reset()
+    rows = []
+
+    def act():
+        told, force = expert.interaction(), env.contact_force()
+        action = expert.act()
+        rows.append((env.ee_pose()[0], action[6], force, told))
+        return action
+
+    infos = play(env, act)
+    assert infos[-1]["is_success"]
+    return rows
+
+
+def test_a_push_has_no_gripper_event_and_its_touches_are_measured():
+    env = TabletopEnv(split="train", image_size=16, family="push")
+    for seed in range(2):
+        rows = pushed_episode(env, seed)
+        assert {grip for _, grip, _, _ in rows} == {1.0}
+        force = np.array([row[2] for row in rows])
+        touching = np.flatnonzero(force > 0)
+        assert 3 < len(touching) < len(rows) / 2
+        assert force.max() < 20, "a hand that presses harder than that is stuck"
+        first = touching[0]
+        told = np.array([row[3] for row in rows[:first]])
+        assert np.linalg.norm(told - rows[first][0], axis=1).max() < 0.02, "told beforehand where the touch will be"
+        assert rows[-1][3] is None
+    env.close()
+
+
+def test_another_object_on_the_mark_is_a_mistake_and_a_target_that_fell_over_does_not_count():
+    env = TabletopEnv(split="train", image_size=16, family="push")
+    env.reset(seed=0)
+    mark = env.fixture_pose("mark")[0]
+    target, other = env.slots.qpos[0], env.slots.qpos[1]
+    assert env.family.mistake(env) == ""
+    home = env.data.qpos[other : other + 2].copy()
+    env.data.qpos[other : other + 2] = mark[:2]
+    assert env.family.mistake(env) == "another object is on the mark"
+    env.data.qpos[other : other + 2] = home
+    env.data.qpos[target : target + 2] = mark[:2]
+    assert env.family.reached(env) == {"touched": False, "pushed": True}
+    env.data.qpos[target + 2] += 0.02
+    assert not env.family.reached(env)["pushed"]
+    env.close()

@@ -127,6 +127,18 @@ def test_visibility_is_recorded_as_it_was_before_each_action():
     assert demonstrate(env, FakeExpert(env), seed=4, action_noise=0.0).visibility is None
 
 
+def test_contact_is_recorded_as_it_was_before_each_action():
+    class Touching(FakeEnv):
+        def contact_force(self):
+            return self.steps / 10
+
+    env = Touching(image_size=16, episode_length=60)
+    shown = demonstrate(env, FakeExpert(env), seed=4, action_noise=0.0, contact=True)
+    np.testing.assert_allclose(shown.contact, np.arange(len(shown))[:, None] / 10, rtol=1e-6)
+    assert shown.contact.dtype == np.float32
+    assert demonstrate(env, FakeExpert(env), seed=4, action_noise=0.0).contact is None
+
+
 def test_lerobot_reads_the_dataset(recorded):
     dataset = load(recorded)
     assert (dataset.meta.total_episodes, dataset.fps) == (5, 20)
@@ -319,6 +331,19 @@ def test_a_long_task_is_recorded_with_its_name(tmp_path):
     assert (np.diff(grip) != 0).sum() == 4  # lid and object, each taken and let go
     task_ids = json.loads((tmp_path / "box" / contract.TASK_IDS_FILE).read_text())
     assert 1000 <= min(task_ids.values()) <= max(task_ids.values()) < 2000
+
+
+def test_pushes_are_recorded_with_contact_and_without_fumbles(tmp_path):
+    with pytest.raises(PosaError, match="the fingers are closed throughout; leave --fumbles out"):
+        record(RecordConfig(output=tmp_path / "push", family="push", episodes=1, fumbles=0.3, workers=0))
+    assert not list(tmp_path.iterdir())
+    root = tmp_path / "push"
+    provenance = record(RecordConfig(output=root, family="push", episodes=1, image_size=32, workers=0))
+    assert (provenance["options"]["fumbles"], provenance["options"]["contact"]) == (0.0, True)
+    dataset = load(root)
+    contact = np.asarray(dataset.hf_dataset.with_format("numpy")[contract.CONTACT]).ravel()
+    assert (contact >= 0).all() and contact[0] == 0 and contact.max() > 0
+    assert dataset.meta.stats[contract.CONTACT]["max"][0] == pytest.approx(contact.max())
 
 
 @pytest.mark.parametrize(

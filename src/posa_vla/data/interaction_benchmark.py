@@ -1,4 +1,4 @@
-"""How near the labelled interactions of pushes lie to the true touches: `posa-vla bench interactions --root=DEMOS`.
+"""How near the labelled interactions of pushes lie to the true touches: `posa-vla bench interactions`.
 
 The truth is the recorded `contract.CONTACT` itself: the first and the last frame in which the hand touches anything.
 So for the contact detector the numbers say what its threshold and its debouncing cost, and no more; for dwell, which
@@ -7,6 +7,7 @@ sees the hand's motion alone, they are a test.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import draccus
 import numpy as np
@@ -22,6 +23,7 @@ from posa_vla.errors import PosaError
 from posa_vla.rigs import Rig, load_rig
 
 NEAR = 0.02  # m, a finger's width
+IMAGE_SIZE = 16  # pixels, of the pictures that are not drawn
 OPTIONS = {
     "--detectors=gripper": DetectorConfig(),
     "--detectors=contact": DetectorConfig(("contact",)),
@@ -38,12 +40,27 @@ class InteractionBenchConfig:
     """Measure labelled interactions against true touches.
 
     Args:
-        root: a dataset with the column `contact`, as `posa-vla record --family=push` writes it.
+        root: a dataset with the column `contact`, as `posa-vla record --family=push` writes it; None: the same
+            demonstrations are played here, without pictures, which the detectors do not need.
         rig: its rig.
+        episodes, seed, split, family, action_noise: as for `posa-vla record`, where they are played here.
     """
 
     root: Path | None = None
     rig: str = "tabletop"
+    episodes: int = 60
+    seed: int = 0
+    split: str = "val"
+    family: str = "push"
+    action_noise: float = 0.2
+
+
+@dataclass(frozen=True)
+class Demos:
+    """The numbers of some demonstrations, as a dataset's tables hold them: `columns` (N, numbers per frame) by name."""
+
+    columns: dict[str, np.ndarray]
+    info: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -62,12 +79,8 @@ class Gaps:
     nearest_last: np.ndarray
 
 
-def detect_in(root: Path, rig: Rig, detectors: DetectorConfig) -> tuple[Detection, list[np.ndarray]]:
-    """What `posa-vla label` would find, and the recorded contact (T,) N of each episode.
-
-    Raises:
-        PosaError: what `posa-vla label` raises, among it that no episode has an interaction.
-    """
+def read_demos(root: Path, rig: Rig) -> Demos:
+    """The columns of a dataset that some detector reads."""
     info = read_info(root)
     if contract.CONTACT not in info["features"]:
         raise PosaError(
@@ -75,8 +88,62 @@ def detect_in(root: Path, rig: Rig, detectors: DetectorConfig) -> tuple[Detectio
             "posa-vla record --family=push, or --contact=true"
         )
     check_features(info["features"], rig, True)
-    keys = {rig.pose.column, "episode_index", "frame_index", contract.CONTACT}
-    columns = read_columns(root, sorted(keys | detector_columns(info["features"], rig, detectors)))
+    keys = {rig.pose.column, "episode_index", "frame_index"}.union(
+        *(detector_columns(info["features"], rig, detectors) for detectors in OPTIONS.values())
+    )
+    return Demos(read_columns(root, sorted(keys)), info)
+
+
+def play_demos(config: InteractionBenchConfig) -> Demos:
+    """What `posa-vla record` would record of the same seeds, without pictures; failed attempts are left out."""
+    from posa_vla.sim.env import TabletopEnv
+    from posa_vla.sim.families import make_expert
+    from posa_vla.sim.recording_episode import demonstrate
+    from posa_vla.sim.recording_shards import FPS, features
+
+    env = TabletopEnv(split=config.split, image_size=IMAGE_SIZE, family=config.family)
+    env.renderer.close()
+    env.renderer = Blind(IMAGE_SIZE)
+    expert, shown, seed = make_expert(env), [], config.seed
+    while len(shown) < config.episodes:
+        demo = demonstrate(env, expert, seed, config.action_noise, contact=True)
+        shown += [demo] if demo.success else []
+        seed += 1
+        if seed - config.seed > 2 * config.episodes + 10:
+            raise PosaError(f"the expert of {config.family} fails more often than not: lower --action_noise")
+    lengths = [len(demo) for demo in shown]
+    columns = {
+        contract.STATE: np.concatenate([demo.state for demo in shown]),
+        contract.ACTION: np.concatenate([demo.action for demo in shown]),
+        contract.EE_POSE: np.concatenate([demo.ee_pose for demo in shown]),
+        contract.CONTACT: np.concatenate([demo.contact for demo in shown if demo.contact is not None]),
+        "episode_index": np.repeat(np.arange(len(shown)), lengths)[:, None],
+        "frame_index": np.concatenate([np.arange(length) for length in lengths])[:, None],
+    }
+    info = {"features": features(IMAGE_SIZE, contact=True), "fps": FPS, "total_frames": sum(lengths)}
+    return Demos(columns, info | {"total_episodes": len(shown)})
+
+
+class Blind:
+    """A renderer that draws nothing."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def render(self, *_: Any) -> np.ndarray:
+        return np.zeros((self.size, self.size, 3), np.uint8)
+
+    def upload_texture(self, *_: Any) -> None:
+        """No texture is ever seen."""
+
+
+def detect_in(demos: Demos, rig: Rig, detectors: DetectorConfig) -> tuple[Detection, list[np.ndarray]]:
+    """What `posa-vla label` would find, and the recorded contact (T,) N of each episode.
+
+    Raises:
+        PosaError: what `posa-vla label` raises, among it that no episode has an interaction.
+    """
+    columns, info = demos.columns, demos.info
     episodes = split_episodes(columns, info)
     hand = hand_poses(columns, rig.pose, episodes)
     hands = [Transform(hand.dst, hand.src, hand.matrix[episode.rows]) for episode in episodes]
@@ -103,7 +170,7 @@ def measure_gaps(found: Detection, contacts: list[np.ndarray]) -> Gaps:
     return Gaps(events, *np.array(rows).T)
 
 
-def table(root: Path, rig: Rig) -> str:
+def table(demos: Demos, rig: Rig) -> str:
     """A Markdown table, one row for each of `OPTIONS`; below it what is refused, in `posa-vla label`'s own words."""
     lines = [
         "| options | events | episodes without | first event to first touch, median | within 2 cm "
@@ -113,7 +180,7 @@ def table(root: Path, rig: Rig) -> str:
     refused = []
     for name, detectors in OPTIONS.items():
         try:
-            gaps = measure_gaps(*detect_in(root, rig, detectors))
+            gaps = measure_gaps(*detect_in(demos, rig, detectors))
         except PosaError as error:
             lines.append(f"| `{name}` | refused | all | – | – | – | – |")
             refused.append(f"{name}: {error}")
@@ -133,7 +200,10 @@ def _cm(gaps: np.ndarray) -> str:
 
 def main(argv: list[str]) -> int:
     config = draccus.parse(config_class=InteractionBenchConfig, args=argv)
-    if config.root is None:
-        raise PosaError("--root=FOLDER is missing: a dataset of posa-vla record --family=push")
-    print(table(config.root, load_rig(config.rig)))
+    if config.episodes < 1:
+        raise PosaError(f"--episodes must be at least 1, found {config.episodes}")
+    rig = load_rig(config.rig)
+    demos = play_demos(config) if config.root is None else read_demos(config.root, rig)
+    print(f"{len(split_episodes(demos.columns, demos.info))} demonstrations, {demos.info['total_frames']} frames\n")
+    print(table(demos, rig))
     return 0
