@@ -19,6 +19,7 @@ from posa_vla.sim.renderer import SceneRenderer
 from posa_vla.sim.robot import FINGER_OPEN, Robot
 from posa_vla.sim.scene import NEUTRAL, TABLE_CENTRE, TABLE_HALF, TIMESTEP, build_scene, scene_ids
 from posa_vla.sim.slots import Slots
+from posa_vla.sim.touch import Touch
 
 FPS = 20
 SUBSTEPS = round(1 / FPS / TIMESTEP)
@@ -115,7 +116,7 @@ class TabletopEnv(gym.Env):
         self.model = build_scene(1 + num_distractors + EXTRA_DISTRACTORS[1], self.family.fixtures)
         self.data = mujoco.MjData(self.model)
         self.slots, self.fixtures = Slots(self.model), Fixtures(self.model)
-        self.robot = Robot(self.model, self.data)
+        self.robot, self.touch = Robot(self.model, self.data), Touch(self.model)
         self.renderer = SceneRenderer(self.model, image_size)
         self._ids = scene_ids(self.model)
         self.episode: Episode | None = None
@@ -135,7 +136,7 @@ class TabletopEnv(gym.Env):
         self.fixtures.place(self.data, dict(self.episode.layout.fixtures))
         finger = FINGER_OPEN if self.family.gripper_open else 0.0
         self.robot.place(np.array(NEUTRAL) + self.episode.home_noise, finger)
-        mujoco.mj_step(self.model, self.data, SETTLE_STEPS)
+        self.touch.step(self.data, SETTLE_STEPS)
         self._refresh()
         self._start_heights = self._heights()
         self._held = self._steps = 0
@@ -149,7 +150,7 @@ class TabletopEnv(gym.Env):
         if action.shape != (7,) or not np.isfinite(action).all():
             raise PosaError(f"an action is 7 finite numbers in [-1, 1], found shape {action.shape}: {action}")
         self.robot.command(np.clip(action, -1, 1))
-        mujoco.mj_step(self.model, self.data, SUBSTEPS)
+        self.touch.step(self.data, SUBSTEPS)
         self._refresh()
         reached = self.family.reached(self)
         self.stages = {stage: self.stages[stage] or reached[stage] for stage in self.family.stages}
@@ -258,6 +259,14 @@ class TabletopEnv(gym.Env):
             return None
         placed = self.episode.objects[int(rise.argmax())]
         return f"{placed.colour} {placed.category}"
+
+    def touches(self, slot: int) -> bool:
+        """Whether the hand touched an object in the last control step."""
+        return self.slots.bodies[slot] in self.touch.forces
+
+    def contact_force(self) -> float:
+        """Force (N) with which the hand presses on all that moves freely, the mean of a control step."""
+        return sum(self.touch.forces.values())
 
     def left(self, slot: int) -> bool:
         """Whether the hand is open and away from an object."""

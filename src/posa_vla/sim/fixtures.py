@@ -19,6 +19,8 @@ HANDLE = (0.030, 0.011, 0.032)  # half length along x, half width along y (the g
 LID_GRASP = LID_THICK + 0.020  # of the grip site above the lid's underside
 PLATE_RADIUS, PLATE_HEIGHT = 0.062, 0.010
 MARK_RADIUS = 0.045
+MARK_INNER = 0.6 * MARK_RADIUS  # of its light middle
+SMOOTH = 0.35  # friction of a table for pushing
 COLUMN_RADIUS, COLUMN_LENGTH, COLUMNS = 0.037, 0.16, 13
 PAINT = {"contype": 0, "conaffinity": 0}
 PARKED = (0.0, 3.0, -1.0, 0.0)
@@ -73,7 +75,7 @@ def add_mark(spec: mujoco.MjSpec) -> None:
     """A disc painted on the table: nothing touches it."""
     body = _fixed(spec, "mark")
     _geom(body, Cylinder, (MARK_RADIUS, 0.0004), (0, 0, 0.0004), DARK, **PAINT)
-    _geom(body, Cylinder, (0.6 * MARK_RADIUS, 0.0004), (0, 0, 0.0010), CHINA, **PAINT)
+    _geom(body, Cylinder, (MARK_INNER, 0.0004), (0, 0, 0.0010), CHINA, **PAINT)
 
 
 def add_columns(spec: mujoco.MjSpec) -> None:
@@ -81,6 +83,17 @@ def add_columns(spec: mujoco.MjSpec) -> None:
     for index in range(COLUMNS):
         body = _fixed(spec, f"column_{index}")
         _geom(body, Cylinder, (COLUMN_RADIUS, COLUMN_LENGTH / 2), (0, 0, -COLUMN_LENGTH / 2), STONE)
+
+
+def smooth_table(spec: mujoco.MjSpec) -> None:
+    """A table top on which things slide when they are pushed.
+
+    On the usual one, of the friction 1.2 that grasping wants, a pushed cube tips over its front edge, or locks: table
+    and hand together hold it with more force than pushes it, however hard that is.
+    """
+    table = next(geom for geom in spec.geoms if geom.name == "table")
+    table.priority = 1  # its own numbers count, not the larger of both
+    table.condim, table.friction = CONTACT["condim"], (SMOOTH, *CONTACT["friction"][1:])
 
 
 class Fixtures:

@@ -3,7 +3,7 @@
 Everything here is metres and radians in the world frame (= robot base), and a pure function of its generator.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,17 +81,19 @@ def place_objects(
     obstacles: Sequence[Obstacle] = (),
     goals: Sequence[HandGoal] = (),
     clear: Sequence[Obstacle] = (),
+    fits: Callable[[tuple[Placed, ...]], bool] | None = None,
 ) -> tuple[Placed, ...]:
     """Distinct cells, perturbed, until footprints are apart and the hand can reach the target and the goals.
 
-    Objects stand clear of `obstacles` and of `clear`; the hand keeps out of the former only.
+    Objects stand clear of `obstacles` and of `clear`; the hand keeps out of the former only. Where the hand does not
+    come to grasp, `fits` says whether it reaches what it must.
     """
     if len(pairs) > len(cells) // 2:
         raise PosaError(f"{len(pairs)} objects do not fit on a grid of {len(cells)} cells: at most {len(cells) // 2}")
     for _ in range(ATTEMPTS):
         chosen = rng.permutation(len(cells))[: len(pairs)]
         placed = tuple(_perturbed(pair, cells[cell], rng) for pair, cell in zip(pairs, chosen, strict=True))
-        if apart(placed, [*obstacles, *clear]) and reachable(placed, obstacles, goals):
+        if apart(placed, [*obstacles, *clear]) and (fits(placed) if fits else reachable(placed, obstacles, goals)):
             return placed
     raise PosaError(f"found no free layout for {len(pairs)} objects in {ATTEMPTS} attempts: use fewer objects")
 

@@ -46,7 +46,8 @@ class Focus:
 
     Args:
         geoms: ids of the model's geoms that it acts on.
-        position: (3,) m, world: where the grip site will be when the fingers next close or open for good.
+        position: (3,) m, world: where the grip site will be when the fingers next close or open for good; where they
+            stay closed, when the hand next touches the thing or brings it where it belongs.
     """
 
     geoms: list[int]
@@ -63,6 +64,7 @@ class Family:
         success: ends the sentence "Success: … and that for half a second".
         episode_length: control steps that an episode may take unless told otherwise.
         gripper_open: whether the hand starts open.
+        contacts: whether its interactions are touches, so that `posa-vla record` records contact.
         targets: categories that may be named; None for all.
         max_objects: what the table holds.
         phrasings: the sentences.
@@ -76,6 +78,7 @@ class Family:
     success: ClassVar[str] = "the named object is lifted by at least 10 cm"
     episode_length: ClassVar[int] = 150
     gripper_open: ClassVar[bool] = True
+    contacts: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...] | None] = None
     max_objects: ClassVar[int] = 12
     phrasings: ClassVar[Phrasings] = PICKING
