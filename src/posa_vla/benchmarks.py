@@ -11,6 +11,7 @@ BENCHMARKS = {
     "cache": "posa_vla.data.benchmark",
     "calibrate": "posa_vla.calibration.benchmark",
     "inspect": "posa_vla.inspection.benchmark",
+    "interactions": "posa_vla.data.interaction_benchmark",
     "rigs": "posa_vla.rigs.benchmark",
     "sim": "posa_vla.sim.benchmark",
 }

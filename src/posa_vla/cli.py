@@ -20,7 +20,7 @@ COMMANDS = {
     "inspect": ("posa_vla.inspection.command", "look at a dataset's anchors: pictures, timelines, automatic checks"),
     "experiment": ("posa_vla.experiments.command", "run a grid of trainings and evaluations, resumable cell by cell"),
     "export": ("posa_vla.policy.export", "copy a checkpoint in half precision, to share it"),
-    "bench": ("posa_vla.benchmarks", "measure: model | anchors | cache | calibrate | inspect | peers | rigs | sim"),
+    "bench": ("posa_vla.benchmarks", "measure model, anchors, cache, calibrate, inspect, interactions, peers, rigs, sim"),
     "demo": ("posa_vla.demo", "record, label, cache, train, evaluate, report"),
 }
 

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from posa_vla.errors import PosaError
+from posa_vla.evaluation.episode import unseen
 from posa_vla.evaluation.intervals import wilson
 from posa_vla.sim.conditions import CONDITIONS
 from posa_vla.sim.env import TabletopEnv
@@ -34,7 +35,7 @@ class SimBenchConfig:
         random_steps: random-action steps that must neither tunnel nor diverge.
         processes: parallel processes for the expert episodes.
         split: scenes of this split.
-        family: what there is to do: pick, box, place …; an unknown name lists them all.
+        family: what there is to do: pick, box, place, push …; an unknown name lists them all.
         output: JSON file for the numbers; none if empty.
     """
 
@@ -62,13 +63,14 @@ class Outcome:
 
 
 def run_episode(env: TabletopEnv, expert: Any, seed: int) -> Outcome:
-    """The clean expert on one seed."""
+    """The clean expert on one seed, which does not look."""
     env.reset(seed=seed)
     expert.reset()
     done, info, steps = False, {}, 0
-    while not done:
-        _, _, terminated, truncated, info = env.step(expert.act())
-        done, steps = terminated or truncated, steps + 1
+    with unseen(env):
+        while not done:
+            _, _, terminated, truncated, info = env.step(expert.act())
+            done, steps = terminated or truncated, steps + 1
     progress = info["stages"], info["mistake"]
     return Outcome(env.options.condition, seed, env.target, bool(info["is_success"]), steps, *progress)
 

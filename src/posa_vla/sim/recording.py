@@ -28,6 +28,7 @@ from posa_vla.sim.recording_workers import RETRY_STRIDE, Job, Recipe, run
 OPTIONS_FILE = "options.json"
 MERGED = "merged"
 MAX_SHARD = 20
+FUMBLES = 0.3  # share of the episodes, where the hand opens and closes
 SPLITS = ("train", "val")
 """Splits that may be recorded: the third, ``eval``, is for reported numbers only."""
 
@@ -51,11 +52,12 @@ class RecordConfig:
         num_distractors: other objects on the table.
         episode_length: control steps (20 per second) after which an attempt counts as failed; the family's own if
             not given.
-        family: what there is to do: pick, box, place …; an unknown name lists them all.
+        family: what there is to do: pick, box, place, push …; an unknown name lists them all.
         action_noise: standard deviation of the noise added to the executed translation while an episode is
             perturbed (about a third of the time), in action units: 1 = 5 cm per step. Rotation gets a share.
         fumbles: share of the episodes in which the hand once closes and lifts on its own, around the time of the
-            first grasp, so that the way back from a missed grasp is in the data.
+            first grasp, so that the way back from a missed grasp is in the data; 0.3 if not given, 0 where the
+            family's hand stays closed, which cannot fumble.
         workers: recording processes; 0 records in this one.
         vcodec: video encoder.
         pix_fmt: how pixels are stored. ``yuv420p`` plays in every browser but halves the resolution of colour,
@@ -65,6 +67,8 @@ class RecordConfig:
         gop: frames from one key frame to the next; small is fast to read at random positions.
         visibility: also record how much of what the hand acts on next each camera sees, for `posa-vla label
             --visibility=visibility`; four more renderings a frame.
+        contact: also record how hard the hand presses on objects, for `posa-vla label --detectors=contact`; if not
+            given, where the family's interactions are touches: push.
     """
 
     output: Path
@@ -80,7 +84,7 @@ class RecordConfig:
     episode_length: int | None = None
     family: str = "pick"
     action_noise: float = 0.2
-    fumbles: float = 0.3
+    fumbles: float | None = None
     workers: int = 2
     vcodec: str = "h264"
     pix_fmt: str = "yuv444p"
@@ -88,6 +92,7 @@ class RecordConfig:
     preset: str = "ultrafast"
     gop: int = 2
     visibility: bool = False
+    contact: bool | None = None
 
 
 def main(argv: list[str]) -> int:
@@ -114,7 +119,18 @@ def complete(config: RecordConfig) -> RecordConfig:
     from posa_vla.sim.families import get_family
 
     family = get_family(config.family)
-    return replace(config, episode_length=config.episode_length or family.episode_length)
+    fumbles = FUMBLES if family.gripper_open else 0.0
+    if config.fumbles and not family.gripper_open:
+        raise PosaError(
+            f"--fumbles={config.fumbles:g} with --family={config.family}: a fumble is a close beside the object, and "
+            "there the fingers are closed throughout; leave --fumbles out"
+        )
+    return replace(
+        config,
+        episode_length=config.episode_length or family.episode_length,
+        fumbles=fumbles if config.fumbles is None else config.fumbles,
+        contact=family.contacts if config.contact is None else config.contact,
+    )
 
 
 def check_names(config: RecordConfig) -> None:
@@ -186,16 +202,17 @@ def record(config: RecordConfig, make_env: Callable[[RecordConfig], tuple[Any, A
     config = complete(config)
     check_numbers(config)
     check_output(config.output)
-    steps = config.episode_length
-    assert steps is not None
+    steps, fumbles = config.episode_length, config.fumbles
+    assert steps is not None and fumbles is not None
     recipe = Recipe(
         make_env=functools.partial(make_env, config),
         repo_id=config.repo_id,
         seed=config.seed,
         action_noise=config.action_noise,
-        fumbles=config.fumbles,
+        fumbles=fumbles,
         max_steps=steps,
         visibility=config.visibility,
+        contact=bool(config.contact),
         video=VideoOptions(config.image_size, config.vcodec, config.pix_fmt, config.crf, config.preset, config.gop),
     )
     recipe.video.encoder()  # refuses bad options before anything is written

@@ -46,7 +46,8 @@ class Demonstration:
         action: float32, (T, 7), the expert's own, in [-1, 1].
         ee_pose: float32, (T, 7), contract.EE_POSE.
         visibility: float32, (T, C), contract.VISIBILITY; None where it was not asked for.
-        success: whether the named object was lifted; failures are not recorded.
+        contact: float32, (T, 1), contract.CONTACT; None where it was not asked for.
+        success: whether the task was done; failures are not recorded.
     """
 
     seed: int
@@ -58,6 +59,7 @@ class Demonstration:
     ee_pose: np.ndarray
     success: bool
     visibility: np.ndarray | None = None
+    contact: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.action)
@@ -103,6 +105,7 @@ def demonstrate(
     fumbles: float = 0.0,
     check: Callable[[], None] = lambda: None,
     visibility: bool = False,
+    contact: bool = False,
 ) -> Demonstration:
     """Play one episode of `env` from `seed`; `check` is called at every step and may raise to stop it."""
     observation, _ = env.reset(seed=seed)
@@ -113,6 +116,7 @@ def demonstrate(
     task, task_id = env.task_description, int(env.ground_truth().task_id)
     rows, done, success = [], False, False
     seen: list[list[float]] = []
+    touched: list[list[float]] = []
     for t in range(steps):
         check()
         action = np.asarray(expert.act(), dtype=np.float32)
@@ -120,6 +124,8 @@ def demonstrate(
         rows.append((pixels, observation["agent_pos"].copy(), action, env.ground_truth().ee_pose))
         if visibility:
             seen.append(list(env.focus_visibility().values()))
+        if contact:
+            touched.append([env.contact_force()])
         executed = np.clip(action + noise[t], -1.0, 1.0)
         if t in fumbled:
             executed[6] = 1.0
@@ -130,7 +136,8 @@ def demonstrate(
         if done:
             break
     shares = np.array(seen, dtype=np.float32) if visibility else None
-    return Demonstration(seed, task, task_id, *_stack(rows), success=success, visibility=shares)
+    forces = np.array(touched, dtype=np.float32) if contact else None
+    return Demonstration(seed, task, task_id, *_stack(rows), success=success, visibility=shares, contact=forces)
 
 
 def _stack(rows: list[tuple]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:

@@ -89,7 +89,7 @@ class ShardReport:
     task_ids: dict[str, int]
 
 
-def features(image_size: int, visibility: bool = False) -> dict[str, dict]:
+def features(image_size: int, visibility: bool = False, contact: bool = False) -> dict[str, dict]:
     """LeRobot's feature table of the recorded columns, see `contract` for their meaning."""
     shares = {"dtype": "float32", "shape": (len(contract.CAMERAS),), "names": list(contract.CAMERAS)}
     image = {
@@ -103,6 +103,7 @@ def features(image_size: int, visibility: bool = False) -> dict[str, dict]:
         contract.ACTION: {"dtype": "float32", "shape": (7,), "names": ACTION_NAMES},
         contract.EE_POSE: {"dtype": "float32", "shape": (7,), "names": EE_POSE_NAMES},
         **({contract.VISIBILITY: shares} if visibility else {}),
+        **({contract.CONTACT: {"dtype": "float32", "shape": (1,), "names": ["force"]}} if contact else {}),
     }
 
 
@@ -120,26 +121,29 @@ def write_shard(
     video: VideoOptions,
     max_steps: int,
     episodes: Iterator[tuple[Demonstration, list[int]]],
-    visibility: bool = False,
+    table: dict[str, dict],
 ) -> None:
-    """Write the demonstrations of `episodes`, each with the seeds that failed before it, as one shard."""
+    """Write the demonstrations of `episodes`, each with the seeds that failed before it, as one shard.
+
+    `table` is what `features` gives, for the columns that the demonstrations hold.
+    """
     be_quiet()
     temporary = path.with_name(f".{path.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         with explained(path), temporary_files_in(temporary):
-            _write_episodes(temporary, repo_id, video, max_steps, episodes, visibility)
+            _write_episodes(temporary, repo_id, video, max_steps, episodes, table)
             os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def _write_episodes(root: Path, repo_id: str, video: VideoOptions, max_steps: int, episodes, visibility: bool) -> None:
+def _write_episodes(root: Path, repo_id: str, video: VideoOptions, max_steps: int, episodes, table: dict) -> None:
     dataset = LeRobotDataset.create(
         repo_id,
         fps=FPS,
-        features=features(video.image_size, visibility),
+        features=table,
         root=root,
         robot_type="posa_tabletop",
         rgb_encoder=video.encoder(),
@@ -171,6 +175,8 @@ def _add_episode(dataset: LeRobotDataset, demonstration: Demonstration) -> None:
         row[contract.EE_POSE] = demonstration.ee_pose[t]
         if demonstration.visibility is not None:
             row[contract.VISIBILITY] = demonstration.visibility[t]
+        if demonstration.contact is not None:
+            row[contract.CONTACT] = demonstration.contact[t]
         dataset.add_frame(row | {"task": demonstration.task})
     dataset.save_episode()
 
@@ -218,7 +224,8 @@ def _write_exact_stats(root: Path) -> None:
     """
     stats = load_stats(root)
     paths = sorted(root.glob("data/*/*.parquet"))
-    for key in (contract.STATE, contract.ACTION, contract.EE_POSE):
+    numeric = [key for key in stats if key in (contract.STATE, contract.ACTION, contract.EE_POSE, contract.CONTACT)]
+    for key in numeric:
         columns = [np.stack(pd.read_parquet(path, columns=[key])[key].to_list()) for path in paths]
         stats[key] = column_stats(np.concatenate(columns))
     write_stats(stats, root)

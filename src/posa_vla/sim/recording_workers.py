@@ -13,7 +13,7 @@ from typing import Any
 
 from posa_vla.errors import PosaError
 from posa_vla.sim.recording_episode import Demonstration, demonstrate
-from posa_vla.sim.recording_shards import VideoOptions, write_shard
+from posa_vla.sim.recording_shards import VideoOptions, features, write_shard
 
 RETRY_STRIDE = 1_000_000
 """Seed distance between the attempts at one episode. Each episode has its own seeds, so that which seeds
@@ -40,6 +40,7 @@ class Recipe:
         max_steps: the longest episode, control steps.
         video: how frames are stored.
         visibility: also record contract.VISIBILITY.
+        contact: also record contract.CONTACT.
     """
 
     make_env: Callable[[], tuple[Any, Any]]
@@ -50,6 +51,7 @@ class Recipe:
     max_steps: int
     video: VideoOptions
     visibility: bool = False
+    contact: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Recorder:
             self.env, self.expert = self.recipe.make_env()
         episodes = (self._episode(index) for index in range(job.start, job.stop))
         recipe = self.recipe
-        write_shard(job.path, recipe.repo_id, recipe.video, recipe.max_steps, episodes, recipe.visibility)
+        table = features(recipe.video.image_size, recipe.visibility, recipe.contact)
+        write_shard(job.path, recipe.repo_id, recipe.video, recipe.max_steps, episodes, table)
 
     def close(self) -> None:
         if self.env is not None:
@@ -92,6 +95,7 @@ class Recorder:
                 self.recipe.fumbles,
                 self._check,
                 self.recipe.visibility,
+                self.recipe.contact,
             )
             if result.success:
                 _increment(self.done)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from posa_vla.sim.episode import Layout
 from posa_vla.sim.families.family import Family, Focus, Goal
 from posa_vla.sim.fixtures import MARK_INNER, MARK_RADIUS, add_mark, smooth_table
 from posa_vla.sim.instructions import Phrasings
-from posa_vla.sim.layout import GAP, PICK_CELLS, HandGoal, footprint, hand_fits, place_objects
+from posa_vla.sim.layout import GAP, HandGoal, footprint, hand_fits, place_objects
 from posa_vla.sim.objects import CATALOGUE
 from posa_vla.sim.pushing import PUSH_HEIGHT, Pusher, push_now, reach_of, square_yaw
 from posa_vla.sim.slots import Placed
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 TOWARDS = (np.pi / 2, -np.pi / 2, 0.0)  # rad from the robot's x axis: to its left, to its right, away from it
 SLANT = 0.15  # rad either way off the object's own faces
 DISTANCE = (0.11, 0.17)  # m from the object to the mark
+LANES = 6  # drawn for a table; the first that is free is taken
 MARKS = ((0.37, 0.66), (-0.18, 0.18))  # m, x and y of the mark: on the table, in reach, in the head's picture
 APPROACH = 0.02  # m behind the object that the hand comes down at
 UNDER_HAND = 0.022  # m, of the grip site for `hand_fits`: what is lower than 4.4 cm passes under a pushing hand
@@ -64,11 +64,9 @@ class Push(Family):
     )
 
     def arrange(self, pairs: list[Pair], goal: Goal, rng: Rng) -> Layout:
-        towards = TOWARDS[rng.integers(len(TOWARDS))] + rng.uniform(-SLANT, SLANT)
-        distance = float(rng.uniform(*DISTANCE))
-        fits = partial(lane_is_free, towards=towards, distance=distance)
-        objects = place_objects(pairs, rng, PICK_CELLS, fits=fits)
-        mark = mark_of(objects[0], towards, distance)
+        lanes = [draw_lane(rng) for _ in range(LANES)]
+        objects = place_objects(pairs, rng, fits=lambda placed: any(lane_is_free(placed, *lane) for lane in lanes))
+        mark = mark_of(objects[0], *next(lane for lane in lanes if lane_is_free(objects, *lane)))
         return Layout(objects, {"mark": (*mark, 0.0, 0.0)}, mark)
 
     def reached(self, env: TabletopEnv) -> dict[str, bool]:
@@ -90,6 +88,12 @@ class Push(Family):
 
     def expert(self, env: TabletopEnv) -> Any:
         return Pusher(env)
+
+
+def draw_lane(rng: Rng) -> tuple[float, float]:
+    """Direction (rad, from the object's own) and distance (m) of a mark."""
+    towards = TOWARDS[rng.integers(len(TOWARDS))] + float(rng.uniform(-SLANT, SLANT))
+    return towards, float(rng.uniform(*DISTANCE))
 
 
 def mark_of(placed: Placed, towards: float, distance: float) -> tuple[float, float]:
