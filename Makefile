@@ -28,7 +28,7 @@ lint: setup
 	$(RUN)/mypy
 
 test: lint
-	$(RUN)/pytest
+	$(RUN)/pytest --numprocesses=auto --maxprocesses=4
 
 slow-test: setup
 	$(RUN)/pytest -m slow
