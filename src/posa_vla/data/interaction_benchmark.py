@@ -13,6 +13,7 @@ import draccus
 import numpy as np
 
 from posa_vla import contract
+from posa_vla.anchors.contact import ContactConfig
 from posa_vla.anchors.detectors import DetectorConfig
 from posa_vla.anchors.dwell import DwellConfig
 from posa_vla.anchors.pose import Transform
@@ -24,13 +25,16 @@ from posa_vla.rigs import Rig, load_rig
 
 NEAR = 0.02  # m, a finger's width
 IMAGE_SIZE = 16  # pixels, of the pictures that are not drawn
+TOUCH = ContactConfig(on=0.1, off=0.02)  # N; the simulator's contact has no noise
+ANY_TOUCH = "--contact.on=0.1 --contact.off=0.02"
 OPTIONS = {
     "--detectors=gripper": DetectorConfig(),
     "--detectors=contact": DetectorConfig(("contact",)),
+    f"--detectors=contact {ANY_TOUCH}": DetectorConfig(("contact",), contact=TOUCH),
     "--detectors=dwell": DetectorConfig(("dwell",)),
     "--detectors=dwell --dwell.share=0.2": DetectorConfig(("dwell",), DwellConfig(share=0.2)),
     "--detectors=dwell --dwell.min_seconds=0.15": DetectorConfig(("dwell",), DwellConfig(min_seconds=0.15)),
-    "--detectors=contact,dwell": DetectorConfig(("contact", "dwell")),
+    f"--detectors=contact,dwell {ANY_TOUCH}": DetectorConfig(("contact", "dwell"), contact=TOUCH),
 }
 """What is compared, written as for `posa-vla label`."""
 

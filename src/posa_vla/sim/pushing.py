@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from posa_vla.sim.grasping import FUNNEL, GAIN, HOVER, NARROW, Grasper
+from posa_vla.sim.grasping import GAIN, HOVER, Grasper
 from posa_vla.sim.kinematics import yaw_of
 from posa_vla.sim.objects import CATALOGUE
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PUSH_HEIGHT = 0.015  # m, of the grip site: the fingertips are 6 mm over the table, the hand 4.6 cm
 FINGERS = (0.0105, 0.0264)  # m, half extents of the closed fingers across and along the opening axis
 BEHIND = 0.012  # m between fingers and thing where the hand rests before it pushes
+NARROW, FUNNEL = 0.005, 6.0  # m, m/m, as in `grasping`, steeper: the hand passes 1.2 cm from the thing
 REST_STEPS = 8  # 0.4 s
 STEP = 0.010  # m in a control step of pushing; friction stops the thing within 6 mm
 ARRIVED, PASSED = 0.008, 0.018  # m from the mark's centre: there; as near as it gets once it is abreast of it
