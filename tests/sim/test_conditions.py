@@ -2,12 +2,15 @@ import numpy as np
 import pytest
 
 from posa_vla.errors import PosaError
-from posa_vla.sim.conditions import CONDITIONS, RANDOMISED, SPLITS, check_names, episode_seed, split_pairs
+from posa_vla.sim.conditions import CONDITIONS, OCCLUSION, RANDOMISED, SPLITS, check_names, episode_seed, split_pairs
 from posa_vla.sim.episode import Options
 from posa_vla.sim.families import get_family
 from posa_vla.sim.instructions import PICKING
 from posa_vla.sim.layout import GRID, SPACING, WORKSPACE, grasp_yaw
 from posa_vla.sim.objects import CATALOGUE, CATEGORIES, COLOURS, UNSEEN_CATEGORIES
+from posa_vla.sim.robot import REACH_HIGH
+from posa_vla.sim.scene import HEAD_POSITION
+from posa_vla.sim.screen import PARKED
 from posa_vla.sim.textures import (
     RANDOMISED_PATTERNS,
     TRAINING_TABLES,
@@ -184,3 +187,25 @@ def test_randomised_surfaces_are_pictures_of_many_colours():
     surfaces = [randomised_surface(np.random.default_rng(seed)) for seed in range(24)]
     assert all(s.shape == (256, 256, 3) and s.dtype == np.uint8 for s in surfaces)
     assert len({tuple(s.mean((0, 1)).astype(int)) for s in surfaces}) == 24
+
+
+def test_occlusion_is_basic_with_a_screen_and_none_of_the_default_conditions():
+    assert OCCLUSION not in CONDITIONS
+    for plain, hidden in zip(episodes("basic"), episodes(OCCLUSION), strict=True):
+        assert plain.screen is None
+        assert hidden.screen is not None
+        assert (plain.layout, plain.instruction) == (hidden.layout, hidden.instruction)
+        np.testing.assert_array_equal(plain.look.table, hidden.look.table)
+        np.testing.assert_array_equal(plain.home_noise, hidden.home_noise)
+
+
+def test_the_screen_stands_in_the_line_of_sight_beyond_the_hand_s_reach_for_a_while():
+    for episode in episodes(OCCLUSION):
+        screen, target = episode.screen, np.array(episode.objects[0].position)
+        sight, way = target - HEAD_POSITION, screen.place[:3] - np.array(HEAD_POSITION)
+        assert np.linalg.norm(np.cross(sight, way)) / np.linalg.norm(sight) < 1e-9
+        assert screen.place[0] > REACH_HIGH[0] + 0.02
+        there = [screen.pose(step) != PARKED for step in range(40)]
+        assert 10 <= sum(there) <= 24
+        assert there.index(True) <= 6
+        assert not there[-1]

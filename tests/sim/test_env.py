@@ -261,3 +261,25 @@ def test_bad_options_are_refused():
         TabletopEnv(image_size=4)
     with pytest.raises(PosaError, match="reset"):
         TabletopEnv(image_size=16).step(STILL)
+
+
+def test_the_screen_hides_the_target_from_the_head_camera_and_not_from_the_wrist():
+    plain, env = (TabletopEnv(condition=c, split="train", image_size=64) for c in ("basic", "occlusion"))
+    shown, hidden = [], []
+    for seed in range(3):
+        before, _ = plain.reset(seed=seed)
+        observation, _ = env.reset(seed=seed)
+        screen = env.episode.screen
+        assert np.array_equal(before["pixels"]["wrist"], observation["pixels"]["wrist"])
+        for step in range(screen.last + 1):
+            there = screen.first <= step < screen.last
+            (hidden if there else shown).append(env.target_visibility()["head"])
+            assert (plain.target_visibility()["head"] == env.target_visibility()["head"]) == (not there)
+            assert plain.target_visibility()["wrist"] == env.target_visibility()["wrist"]
+            plain.step(STILL)
+            env.step(STILL)
+        np.testing.assert_array_equal(plain.data.qpos, env.data.qpos)  # nothing touched the screen
+    assert max(hidden) < 0.05
+    assert min(shown) > 0.5
+    plain.close()
+    env.close()

@@ -153,11 +153,11 @@ def make_jobs(conditions: Sequence[str], episodes: int, seed: int) -> list[Job]:
 
 
 def check_conditions(conditions: Sequence[str], split: str) -> None:
-    from posa_vla.sim.conditions import CONDITIONS, SPLITS
+    from posa_vla.sim.conditions import SPLITS, TESTS
 
     for condition in conditions:
-        if condition not in CONDITIONS:
-            raise unknown_name("condition", condition, CONDITIONS)
+        if condition not in TESTS:
+            raise unknown_name("condition", condition, TESTS)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
 

@@ -14,14 +14,16 @@ import draccus
 import numpy as np
 from tqdm import tqdm
 
+from posa_vla.contract import HEAD
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.episode import unseen
 from posa_vla.evaluation.intervals import wilson
-from posa_vla.sim.conditions import CONDITIONS
+from posa_vla.sim.conditions import CONDITIONS, TESTS, check_names
 from posa_vla.sim.env import TabletopEnv
 from posa_vla.sim.families import get_family, make_expert
 
 EXPERT_IMAGE_SIZE = 16  # pixels; the expert does not look
+VISIBILITY_SIZE, SEEN = 128, 0.5  # pixels; the share that has to be seen
 
 
 @dataclass
@@ -29,7 +31,10 @@ class SimBenchConfig:
     """Measure the tabletop suite.
 
     Args:
-        episodes: expert episodes, spread evenly over the five conditions.
+        episodes: expert episodes, spread evenly over the conditions.
+        conditions: comma-separated test conditions; the default five if empty.
+        hidden_episodes: episodes of each condition in which to measure how often the head camera sees what the hand
+            acts on next, before the first grasp.
         steps: control steps with both views for the speed measurement.
         image_size: side of both views in the speed measurement, pixels.
         random_steps: random-action steps that must neither tunnel nor diverge.
@@ -40,6 +45,8 @@ class SimBenchConfig:
     """
 
     episodes: int = 100
+    conditions: str = ""
+    hidden_episodes: int = 0
     steps: int = 400
     image_size: int = 128
     random_steps: int = 2000
@@ -84,18 +91,20 @@ def _run_block(job: tuple[str, str, str, range]) -> list[Outcome]:
     return outcomes
 
 
-def measure_expert(episodes: int, split: str, processes: int, family: str = "pick") -> list[Outcome]:
+def measure_expert(
+    episodes: int, split: str, processes: int, family: str = "pick", conditions: tuple[str, ...] = CONDITIONS
+) -> list[Outcome]:
     """Expert episodes over all conditions, in parallel processes, with a progress bar."""
-    each, block = max(1, episodes // len(CONDITIONS)), 25
+    each, block = max(1, episodes // len(conditions)), 25
     jobs = [
         (family, condition, split, range(start, min(start + block, each)))
         for start in range(0, each, block)
-        for condition in CONDITIONS
+        for condition in conditions
     ]
     outcomes: list[Outcome] = []
     with (
         multiprocessing.get_context("spawn").Pool(processes) as pool,
-        tqdm(total=each * len(CONDITIONS), desc="expert episodes") as bar,
+        tqdm(total=each * len(conditions), desc="expert episodes") as bar,
     ):
         for part in pool.imap_unordered(_run_block, jobs):
             outcomes += part
@@ -130,6 +139,23 @@ def measure_speed(image_size: int, steps: int, split: str, family: str = "pick")
     }
 
 
+def measure_hidden(episodes: int, condition: str, split: str, family: str = "pick") -> dict[str, Any]:
+    """In how many frames before the hand first closes the head camera sees less than half of what is next."""
+    env = TabletopEnv(condition=condition, split=split, image_size=VISIBILITY_SIZE, family=family)
+    expert, seen = make_expert(env), []
+    for seed in tqdm(range(episodes), desc=f"visibility, {condition}"):
+        env.reset(seed=seed)
+        expert.reset()
+        done = False
+        while not (done or env.robot.told_to_close):
+            seen.append(env.focus_visibility()[HEAD])
+            *_, terminated, truncated, _ = env.step(expert.act())
+            done = terminated or truncated
+    env.close()
+    hidden = float(np.mean(np.array(seen) < SEEN))
+    return {"condition": condition, "episodes": episodes, "frames": len(seen), "hidden": hidden}
+
+
 def measure_random(steps: int, split: str, family: str = "pick") -> dict[str, float]:
     """Random actions: the lowest any object's centre went (m, the table top is 0) and whether all stayed finite."""
     env = TabletopEnv(split=split, image_size=EXPERT_IMAGE_SIZE, family=family)
@@ -150,7 +176,8 @@ def measure_random(steps: int, split: str, family: str = "pick") -> dict[str, fl
 def expert_table(outcomes: list[Outcome]) -> str:
     """One line per condition and one for all: success, Wilson 95 % interval, mean steps of the successes."""
     lines = [f"{'condition':<12} {'success':>11} {'rate':>7}  {'95 % interval':<16} {'mean steps':>10}"]
-    for condition in (*CONDITIONS, "all"):
+    ran = dict.fromkeys(o.condition for o in outcomes)
+    for condition in (*(name for name in TESTS if name in ran), "all"):
         chosen = [o for o in outcomes if condition in (o.condition, "all")]
         won = [o for o in chosen if o.success]
         low, high = wilson(len(won), len(chosen))
@@ -175,9 +202,12 @@ def stage_line(stage: str, outcomes: list[Outcome]) -> str:
 def measure(config: SimBenchConfig) -> dict:
     """Run all measurements, print them and return them."""
     get_family(config.family)  # raises on an unknown name, before anything takes time
+    conditions = _conditions(config.conditions)
     speed = measure_speed(config.image_size, config.steps, config.split, config.family)
     random = measure_random(config.random_steps, config.split, config.family)
-    outcomes = measure_expert(config.episodes, config.split, config.processes, config.family)
+    outcomes = measure_expert(config.episodes, config.split, config.processes, config.family, conditions)
+    hidden = [measure_hidden(config.hidden_episodes, c, config.split, config.family) for c in conditions
+              if config.hidden_episodes]  # fmt: skip
     print(f"both views at {config.image_size} px: {speed['steps_per_second']:.0f} control steps/s by the clock, "
           f"{speed['steps_per_cpu_second']:.0f} per second of one core; "
           f"reset {speed['reset_mean_s'] * 1e3:.0f} ms (worst {speed['reset_max_s'] * 1e3:.0f} ms)")  # fmt: skip
@@ -186,7 +216,17 @@ def measure(config: SimBenchConfig) -> dict:
         f"lowest object centre {random['lowest_object_m'] * 1e3:.1f} mm above the table"
     )
     print(expert_table(outcomes))
-    return {"speed": speed, "random": random, "expert": [asdict(outcome) for outcome in outcomes]}
+    for row in hidden:
+        print(f"{row['condition']:<12} the head camera sees less than half of what is next in {row['hidden']:.1%} "
+              f"of {row['frames']} frames before the first grasp, all of {row['episodes']} episodes")  # fmt: skip
+    expert = [asdict(outcome) for outcome in outcomes]
+    return {"speed": speed, "random": random, "expert": expert, "hidden": hidden}
+
+
+def _conditions(text: str) -> tuple[str, ...]:
+    """``basic,occlusion`` as a tuple; the default five for an empty text."""
+    chosen = tuple(name.strip() for name in text.split(",") if name.strip())
+    return check_names("condition", chosen, TESTS) if chosen else CONDITIONS
 
 
 def main(argv: list[str]) -> int:

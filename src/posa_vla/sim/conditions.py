@@ -1,7 +1,7 @@
 """Test conditions, splits, and which colour × category pairs belong to which.
 
 The conditions change one thing each; everything else of an episode comes from the same random streams, so
-the same seed gives `basic`, `background` and `lights` the same objects at the same places.
+the same seed gives `basic`, `background`, `lights` and `occlusion` the same objects at the same places.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,10 @@ from posa_vla.sim.textures import (
 )
 
 CONDITIONS = ("basic", "background", "lights", "distractors", "objects")
+"""What evaluation and benchmarks run unless told otherwise; the paper's four and a plain one."""
+OCCLUSION = "occlusion"
+"""A screen hides the target from the head camera for part of the episode (`sim.screen`). Only when asked for."""
+TESTS = (*CONDITIONS, OCCLUSION)
 RANDOMISED = "randomised"
 """Not a test: training scenes with other looks and more clutter. Disjoint from the test conditions: surfaces of
 other patterns, a lamp that stands higher and is neither dim nor glaring, further objects of seen pairs only."""
@@ -43,8 +47,8 @@ class Look:
 
 
 def check_condition(condition: str) -> str:
-    if condition not in (*CONDITIONS, RANDOMISED):
-        raise unknown_name("condition", condition, (*CONDITIONS, RANDOMISED))
+    if condition not in (*TESTS, RANDOMISED):
+        raise unknown_name("condition", condition, (*TESTS, RANDOMISED))
     return condition
 
 

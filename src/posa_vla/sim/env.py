@@ -9,10 +9,17 @@ import numpy as np
 
 from posa_vla.contract import CAMERAS
 from posa_vla.errors import PosaError
-from posa_vla.sim.conditions import EXTRA_DISTRACTORS, check_condition, check_names, episode_seed, split_pairs
+from posa_vla.sim.conditions import (
+    EXTRA_DISTRACTORS,
+    OCCLUSION,
+    check_condition,
+    check_names,
+    episode_seed,
+    split_pairs,
+)
 from posa_vla.sim.episode import Episode, Options
 from posa_vla.sim.families import get_family
-from posa_vla.sim.fixtures import Fixtures
+from posa_vla.sim.fixtures import Fixtures, add_screen
 from posa_vla.sim.kinematics import axis_angle_from_quaternion
 from posa_vla.sim.objects import CATEGORIES, COLOURS, VISIBLE
 from posa_vla.sim.renderer import SceneRenderer
@@ -79,7 +86,7 @@ class TabletopEnv(gym.Env):
     gripper (-1 open, +1 close). The goal is the measured pose plus the delta, kept within reach of the table.
 
     Args:
-        condition: one of `conditions.CONDITIONS`.
+        condition: one of `conditions.TESTS`, or `conditions.RANDOMISED`.
         split: which disjoint range of scenes a seed maps to: train, val or eval.
         image_size: side of both square pictures, pixels.
         categories, colours: restrict the objects; None allows all.
@@ -113,7 +120,8 @@ class TabletopEnv(gym.Env):
         self.task = f"{family.capitalize()}-v0"  # LeRobot's name of it
         self.image_size, self.render_mode = image_size, render_mode
         self._max_episode_steps = episode_length or self.family.episode_length
-        self.model = build_scene(1 + num_distractors + EXTRA_DISTRACTORS[1], self.family.fixtures)
+        screens = (add_screen,) if condition == OCCLUSION else ()  # other conditions' scenes do not contain it
+        self.model = build_scene(1 + num_distractors + EXTRA_DISTRACTORS[1], (*self.family.fixtures, *screens))
         self.data = mujoco.MjData(self.model)
         self.slots, self.fixtures = Slots(self.model), Fixtures(self.model)
         self.robot, self.touch = Robot(self.model, self.data), Touch(self.model)
@@ -136,10 +144,11 @@ class TabletopEnv(gym.Env):
         self.fixtures.place(self.data, dict(self.episode.layout.fixtures))
         finger = FINGER_OPEN if self.family.gripper_open else 0.0
         self.robot.place(np.array(NEUTRAL) + self.episode.home_noise, finger)
+        self._held = self._steps = 0
         self.touch.step(self.data, SETTLE_STEPS)
+        self._draw_screen()
         self._refresh()
         self._start_heights = self._heights()
-        self._held = self._steps = 0
         self.stages = dict.fromkeys(self.family.stages, False)
         return self._observation(), {"is_success": False, **self._progress(), "seed": seed}
 
@@ -151,11 +160,12 @@ class TabletopEnv(gym.Env):
             raise PosaError(f"an action is 7 finite numbers in [-1, 1], found shape {action.shape}: {action}")
         self.robot.command(np.clip(action, -1, 1))
         self.touch.step(self.data, SUBSTEPS)
+        self._steps += 1
+        self._draw_screen()
         self._refresh()
         reached = self.family.reached(self)
         self.stages = {stage: self.stages[stage] or reached[stage] for stage in self.family.stages}
         self._held = self._held + 1 if reached[self.family.stages[-1]] else 0
-        self._steps += 1
         success = self._held >= HOLD_STEPS and all(self.stages.values())
         info = {"is_success": success, **self._progress()}
         truncated = not success and self._steps >= self._max_episode_steps
@@ -274,6 +284,12 @@ class TabletopEnv(gym.Env):
         return bool(self.robot.opening > LEFT_OPENING and distance > LEFT_DISTANCE)
 
     # --- inside ---
+
+    def _draw_screen(self) -> None:
+        """Where the screen is now, in the condition that has one."""
+        assert self.episode is not None
+        if self.episode.screen is not None:
+            self.fixtures.move(self.data, "screen", self.episode.screen.pose(self._steps))
 
     def _visibility(self, geoms: list[int]) -> dict[str, float]:
         alone = 5  # a geom group that nothing else uses

@@ -8,9 +8,10 @@ import numpy as np
 from posa_vla.errors import PosaError
 from posa_vla.sim.conditions import EXTRA_DISTRACTORS, RANDOMISED, Look, Pair, Pairs, Rng, episode_seed
 from posa_vla.sim.objects import COLOURS, UNSEEN_CATEGORIES
+from posa_vla.sim.screen import FixturePose, Screen
 from posa_vla.sim.slots import Placed
 
-STREAMS = 5  # what, where, look, words, robot
+STREAMS = 6  # what, where, look, words, robot, screen
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,6 @@ class Options:
     split: str
     pairs: Pairs
     num_distractors: int
-
-
-FixturePose = tuple[float, float, float, float]
-"""x, y, z (m) and yaw (rad), world frame."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Episode:
-    """`layout.objects[0]` is the target; `task_id` numbers the goal, not the sentence; `relation`: "" or a side."""
+    """`layout.objects[0]` is the target; `task_id` numbers the goal, not the sentence; `relation`: "" or a side.
+
+    `screen` is what hides the target in the condition `occlusion`; None in all others.
+    """
 
     layout: Layout
     instruction: str
@@ -53,6 +53,7 @@ class Episode:
     look: Look
     home_noise: np.ndarray
     relation: str = ""
+    screen: Screen | None = None
 
     @property
     def objects(self) -> tuple[Placed, ...]:

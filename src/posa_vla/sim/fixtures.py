@@ -7,8 +7,8 @@ pushes them. The lid is free. Sizes are metres; a body's origin is at the bottom
 import mujoco
 import numpy as np
 
-from posa_vla.sim.episode import FixturePose
 from posa_vla.sim.objects import CONTACT, VISIBLE
+from posa_vla.sim.screen import PARKED, FixturePose
 
 BoxGeom, Cylinder = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
 
@@ -21,9 +21,9 @@ PLATE_RADIUS, PLATE_HEIGHT = 0.062, 0.010
 MARK_RADIUS = 0.045
 MARK_INNER = 0.6 * MARK_RADIUS  # of its light middle
 SMOOTH = 0.35  # friction of a table for pushing
+SCREEN, POLE = (0.003, 0.030, 0.046), (0.004, 0.5)  # half sides of the board, radius and length
 COLUMN_RADIUS, COLUMN_LENGTH, COLUMNS = 0.037, 0.16, 13
 PAINT = {"contype": 0, "conaffinity": 0}
-PARKED = (0.0, 3.0, -1.0, 0.0)
 
 CARDBOARD, CARDBOARD_LID, DARK = (0.55, 0.42, 0.30, 1), (0.63, 0.50, 0.37, 1), (0.16, 0.16, 0.18, 1)
 CHINA, STONE = (0.93, 0.93, 0.90, 1), (0.45, 0.46, 0.48, 1)
@@ -94,6 +94,14 @@ def smooth_table(spec: mujoco.MjSpec) -> None:
     table = next(geom for geom in spec.geoms if geom.name == "table")
     table.priority = 1  # its own numbers count, not the larger of both
     table.condim, table.friction = CONTACT["condim"], (SMOOTH, *CONTACT["friction"][1:])
+
+
+def add_screen(spec: mujoco.MjSpec) -> None:
+    """A board on a pole, its origin at the board's centre; the pole goes on below the table top. Nothing touches it."""
+    body = _fixed(spec, "screen")
+    _geom(body, BoxGeom, SCREEN, (0, 0, 0), DARK, **PAINT)
+    radius, length = POLE
+    _geom(body, Cylinder, (radius, length / 2), (0, 0, -SCREEN[2] - length / 2), DARK, **PAINT)
 
 
 class Fixtures:

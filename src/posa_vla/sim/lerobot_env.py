@@ -25,7 +25,7 @@ class TabletopEnvConfig(EnvConfig):
     """The tabletop suite.
 
     Args:
-        condition: basic, background, lights, distractors or objects.
+        condition: basic, background, lights, distractors, objects or occlusion.
         split: train, val or eval: disjoint ranges of scenes. The default is eval, so that no evaluator runs
             on training scenes by accident.
         image_size: side of the square pictures, pixels.

@@ -135,11 +135,11 @@ def complete(config: RecordConfig) -> RecordConfig:
 
 def check_names(config: RecordConfig) -> None:
     """Raise on names the suite does not have, each with the list of valid ones."""
-    from posa_vla.sim.conditions import CONDITIONS, RANDOMISED
+    from posa_vla.sim.conditions import RANDOMISED, TESTS
     from posa_vla.sim.objects import CATEGORIES, COLOURS
 
-    if config.condition not in (*CONDITIONS, RANDOMISED):
-        raise unknown_name("condition", config.condition, (*CONDITIONS, RANDOMISED))
+    if config.condition not in (*TESTS, RANDOMISED):
+        raise unknown_name("condition", config.condition, (*TESTS, RANDOMISED))
     for kind, text, valid in (
         ("category", config.categories, CATEGORIES),
         ("colour", config.colours, COLOURS),

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import mujoco
 import numpy as np
 
-from posa_vla.sim.conditions import Pair, Rng, draw_look
+from posa_vla.sim.conditions import OCCLUSION, Pair, Rng, draw_look
 from posa_vla.sim.episode import Episode, Layout, Options, choose_pairs, streams
 from posa_vla.sim.grasping import held, object_grip
 from posa_vla.sim.instructions import PICKING, Phrasings
 from posa_vla.sim.layout import PICK_CELLS, place_objects
 from posa_vla.sim.objects import CATEGORIES, COLOURS
+from posa_vla.sim.screen import draw_screen
 
 if TYPE_CHECKING:
     from posa_vla.sim.env import TabletopEnv
@@ -86,13 +87,14 @@ class Family:
 
     def sample(self, options: Options, seed: int) -> Episode:
         """Equal options and seed give equal episodes."""
-        what, where, look, words, robot = streams(options.split, seed)
+        what, where, look, words, robot, hiding = streams(options.split, seed)
         pairs, goal = self.choose(options, what)
         layout = self.arrange(pairs, goal, where)
         sentence, held_out = self.phrasings.draw(options.split, words, thing=goal.named, relation=goal.relation)
         noise = robot.uniform(-HOME_NOISE, HOME_NOISE, 7)
         look_of = draw_look(options.condition, look)
-        return Episode(layout, sentence, held_out, goal.task_id, look_of, noise, goal.relation)
+        screen = draw_screen(layout.objects[0].position, hiding) if options.condition == OCCLUSION else None
+        return Episode(layout, sentence, held_out, goal.task_id, look_of, noise, goal.relation, screen)
 
     def choose(self, options: Options, rng: Rng) -> tuple[list[Pair], Goal]:
         """Which objects, the target first, and what is asked for."""
