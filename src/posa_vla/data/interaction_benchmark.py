@@ -102,13 +102,14 @@ def play_demos(config: InteractionBenchConfig) -> Demos:
     """What `posa-vla record` would record of the same seeds, without pictures; failed attempts are left out."""
     from posa_vla.sim.env import TabletopEnv
     from posa_vla.sim.families import make_expert
-    from posa_vla.sim.recording_episode import demonstrate
+    from posa_vla.sim.recording_episode import Demonstration, demonstrate
     from posa_vla.sim.recording_shards import FPS, features
 
     env = TabletopEnv(split=config.split, image_size=IMAGE_SIZE, family=config.family)
     env.renderer.close()
-    env.renderer = Blind(IMAGE_SIZE)
-    expert, shown, seed = make_expert(env), [], config.seed
+    env.renderer = Blind(IMAGE_SIZE)  # type: ignore[assignment]
+    shown: list[Demonstration] = []
+    expert, seed = make_expert(env), config.seed
     while len(shown) < config.episodes:
         demo = demonstrate(env, expert, seed, config.action_noise, contact=True)
         shown += [demo] if demo.success else []

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -28,7 +29,7 @@ RGB = {
 COLOURS = tuple(RGB)
 
 VISIBLE, HIDDEN, COLLISION_ONLY = 0, 4, 3  # geom groups; only VISIBLE is drawn
-CONTACT = {
+CONTACT: dict[str, Any] = {
     "condim": 4,
     "friction": (1.2, 0.02, 0.001),
     "solref": (0.004, 1.0),
