@@ -82,7 +82,10 @@ def add_columns(spec: mujoco.MjSpec) -> None:
     """Columns whose tops are raised to any height: the rest of them stands below the table top, unseen."""
     for index in range(COLUMNS):
         body = _fixed(spec, f"column_{index}")
-        _geom(body, Cylinder, (COLUMN_RADIUS, COLUMN_LENGTH / 2), (0, 0, -COLUMN_LENGTH / 2), STONE)
+        _geom(body, Cylinder, (COLUMN_RADIUS, COLUMN_LENGTH / 2), (0, 0, -COLUMN_LENGTH / 2), STONE, **PAINT)
+        half = COLUMN_RADIUS / np.sqrt(2)  # things stand on a box in the column: cylinders on cylinders jump off
+        size = (half, half, COLUMN_LENGTH / 2)
+        _geom(body, BoxGeom, size, (0, 0, -COLUMN_LENGTH / 2), STONE)
 
 
 def smooth_table(spec: mujoco.MjSpec) -> None:
