@@ -7,7 +7,7 @@ pushes them. The lid is free. Sizes are metres; a body's origin is at the bottom
 import mujoco
 import numpy as np
 
-from posa_vla.sim.objects import CONTACT, VISIBLE
+from posa_vla.sim.objects import COLLISION_ONLY, CONTACT, VISIBLE
 from posa_vla.sim.screen import PARKED, FixturePose
 
 BoxGeom, Cylinder = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
@@ -31,7 +31,7 @@ CHINA, STONE = (0.93, 0.93, 0.90, 1), (0.45, 0.46, 0.48, 1)
 
 def _geom(body: mujoco.MjsBody, kind: mujoco.mjtGeom, size: tuple, pos: tuple, rgba: tuple, **fields) -> None:
     padded = tuple(size) + (0.0,) * (3 - len(size))
-    body.add_geom(type=kind, size=padded, pos=pos, rgba=rgba, mass=0, group=VISIBLE, **(CONTACT | fields))
+    body.add_geom(type=kind, size=padded, pos=pos, rgba=rgba, mass=0, **(CONTACT | {"group": VISIBLE} | fields))
 
 
 def _fixed(spec: mujoco.MjSpec, name: str) -> mujoco.MjsBody:
@@ -82,7 +82,10 @@ def add_columns(spec: mujoco.MjSpec) -> None:
     """Columns whose tops are raised to any height: the rest of them stands below the table top, unseen."""
     for index in range(COLUMNS):
         body = _fixed(spec, f"column_{index}")
-        _geom(body, Cylinder, (COLUMN_RADIUS, COLUMN_LENGTH / 2), (0, 0, -COLUMN_LENGTH / 2), STONE)
+        _geom(body, Cylinder, (COLUMN_RADIUS, COLUMN_LENGTH / 2), (0, 0, -COLUMN_LENGTH / 2), STONE, **PAINT)
+        half = COLUMN_RADIUS / 2**0.5  # things stand on a box in the column: cylinders on cylinders jump off
+        size = (half, half, COLUMN_LENGTH / 2)
+        _geom(body, BoxGeom, size, (0, 0, -COLUMN_LENGTH / 2), STONE, group=COLLISION_ONLY)
 
 
 def smooth_table(spec: mujoco.MjSpec) -> None:

@@ -10,11 +10,12 @@ from posa_vla.sim.families.family import Family
 from posa_vla.sim.families.pick import Pick
 from posa_vla.sim.families.place import Place
 from posa_vla.sim.families.push import Push
+from posa_vla.sim.families.stack import Stack
 
 if TYPE_CHECKING:
     from posa_vla.sim.env import TabletopEnv
 
-_FAMILIES: dict[str, Family] = {family.name: family for family in (Pick(), BoxTask(), Place(), Push())}
+_FAMILIES: dict[str, Family] = {family.name: family for family in (Pick(), BoxTask(), Place(), Push(), Stack())}
 FAMILIES = tuple(_FAMILIES)
 
 
