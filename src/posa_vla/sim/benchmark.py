@@ -173,11 +173,10 @@ def measure_random(steps: int, split: str, family: str = "pick") -> dict[str, fl
     return {"lowest_object_m": float(lowest), "finite": float(finite)}
 
 
-def expert_table(outcomes: list[Outcome]) -> str:
+def expert_table(outcomes: list[Outcome], conditions: tuple[str, ...] = CONDITIONS) -> str:
     """One line per condition and one for all: success, Wilson 95 % interval, mean steps of the successes."""
     lines = [f"{'condition':<12} {'success':>11} {'rate':>7}  {'95 % interval':<16} {'mean steps':>10}"]
-    ran = dict.fromkeys(o.condition for o in outcomes)
-    for condition in (*(name for name in TESTS if name in ran), "all"):
+    for condition in (*conditions, "all"):
         chosen = [o for o in outcomes if condition in (o.condition, "all")]
         won = [o for o in chosen if o.success]
         low, high = wilson(len(won), len(chosen))
@@ -215,7 +214,7 @@ def measure(config: SimBenchConfig) -> dict:
         f"{config.random_steps} random-action steps: {'all finite' if random['finite'] else 'NOT finite'}, "
         f"lowest object centre {random['lowest_object_m'] * 1e3:.1f} mm above the table"
     )
-    print(expert_table(outcomes))
+    print(expert_table(outcomes, conditions))
     for row in hidden:
         print(f"{row['condition']:<12} the head camera sees less than half of what is next in {row['hidden']:.1%} "
               f"of {row['frames']} frames before the first grasp, all of {row['episodes']} episodes")  # fmt: skip
