@@ -306,3 +306,24 @@ def test_another_object_on_the_mark_is_a_mistake_and_a_target_that_fell_over_doe
     env.data.qpos[target + 2] += 0.02
     assert not env.family.reached(env)["pushed"]
     env.close()
+
+
+def test_contacts_are_measured_only_where_asked_for_and_do_not_change_the_physics():
+    plain = TabletopEnv(split="train", image_size=16)
+    measuring = TabletopEnv(split="train", image_size=16, contacts=True)
+    with pytest.raises(PosaError, match="pass contacts=True"):
+        plain.contact_force()
+    forces = []
+    for env in (plain, measuring):
+        expert = make_expert(env)
+        env.reset(seed=0)
+        expert.reset()
+
+        def act(env=env, expert=expert):
+            if env is measuring:
+                forces.append(env.contact_force())
+            return expert.act()
+
+        assert play(env, act)[-1]["is_success"]
+    np.testing.assert_array_equal(plain.data.qpos, measuring.data.qpos)
+    assert forces[0] == 0 and max(forces) > 0, "the hand holds what it has picked up"

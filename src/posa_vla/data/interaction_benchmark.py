@@ -105,7 +105,7 @@ def play_demos(config: InteractionBenchConfig) -> Demos:
     from posa_vla.sim.recording_episode import Demonstration, demonstrate
     from posa_vla.sim.recording_shards import FPS, features
 
-    env = TabletopEnv(split=config.split, image_size=IMAGE_SIZE, family=config.family)
+    env = TabletopEnv(split=config.split, image_size=IMAGE_SIZE, family=config.family, contacts=True)
     env.renderer.close()
     env.renderer = Blind(IMAGE_SIZE)  # type: ignore[assignment]
     shown: list[Demonstration] = []

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import draccus
 import numpy as np
-from draccus.utils import ParsingError
 
-from posa_vla import __version__
+from posa_vla import __version__, options
 from posa_vla.anchors.contact import ContactConfig
 from posa_vla.anchors.detectors import DetectorConfig, count_kinds, detector_names
 from posa_vla.anchors.dwell import DwellConfig
@@ -85,7 +83,7 @@ class LabelConfig:
 
 
 def main(argv: list[str]) -> int:
-    config = _parse(argv)
+    config = options.parse(LabelConfig, argv)
     if config.rig is None or config.output is None:
         missing = "--rig=NAME (or a .yaml file)" if config.rig is None else "--output=FOLDER"
         raise PosaError(f"{missing} is missing")
@@ -99,16 +97,6 @@ def main(argv: list[str]) -> int:
     print(summary(provenance))
     print(f"labelled dataset: {config.output}")
     return 0
-
-
-def _parse(argv: list[str]) -> LabelConfig:
-    """draccus.parse, with what an option's own check says instead of draccus' account of it."""
-    try:
-        return draccus.parse(config_class=LabelConfig, args=argv)
-    except ParsingError as error:
-        if isinstance(error.__cause__, PosaError):
-            raise error.__cause__ from None
-        raise
 
 
 def label_dataset(

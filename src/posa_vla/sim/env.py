@@ -93,6 +93,7 @@ class TabletopEnv(gym.Env):
         num_distractors: other objects on the table (2 to 4 more in the condition `distractors`).
         episode_length: steps until truncation; None for the family's own.
         family: what there is to do, one of `families.FAMILIES`.
+        contacts: measure how hard the hand presses on things, also in a family that does not need it.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012 (gymnasium's own name)
@@ -109,6 +110,7 @@ class TabletopEnv(gym.Env):
         episode_length: int | None = None,
         render_mode: str = "rgb_array",
         family: str = "pick",
+        contacts: bool = False,
     ):
         episode_seed(split, 0)  # raises on an unknown split
         kinds = check_names("category", categories, CATEGORIES)
@@ -124,7 +126,8 @@ class TabletopEnv(gym.Env):
         self.model = build_scene(1 + num_distractors + EXTRA_DISTRACTORS[1], (*self.family.fixtures, *screens))
         self.data = mujoco.MjData(self.model)
         self.slots, self.fixtures = Slots(self.model), Fixtures(self.model)
-        self.robot, self.touch = Robot(self.model, self.data), Touch(self.model)
+        self.robot = Robot(self.model, self.data)
+        self.touch = Touch(self.model) if contacts or self.family.contacts else None
         self.renderer = SceneRenderer(self.model, image_size)
         self._ids = scene_ids(self.model)
         self.episode: Episode | None = None
@@ -145,7 +148,7 @@ class TabletopEnv(gym.Env):
         finger = FINGER_OPEN if self.family.gripper_open else 0.0
         self.robot.place(np.array(NEUTRAL) + self.episode.home_noise, finger)
         self._held = self._steps = 0
-        self.touch.step(self.data, SETTLE_STEPS)
+        self._simulate(SETTLE_STEPS)
         self._draw_screen()
         self._refresh()
         self._start_heights = self._heights()
@@ -159,7 +162,7 @@ class TabletopEnv(gym.Env):
         if action.shape != (7,) or not np.isfinite(action).all():
             raise PosaError(f"an action is 7 finite numbers in [-1, 1], found shape {action.shape}: {action}")
         self.robot.command(np.clip(action, -1, 1))
-        self.touch.step(self.data, SUBSTEPS)
+        self._simulate(SUBSTEPS)
         self._steps += 1
         self._draw_screen()
         self._refresh()
@@ -271,12 +274,12 @@ class TabletopEnv(gym.Env):
         return f"{placed.colour} {placed.category}"
 
     def touches(self, slot: int) -> bool:
-        """Whether the hand touched an object in the last control step."""
-        return self.slots.bodies[slot] in self.touch.forces
+        """Whether the hand touched an object in the last control step; needs `contacts`."""
+        return self.slots.bodies[slot] in self._forces()
 
     def contact_force(self) -> float:
-        """Force (N) with which the hand presses on all that moves freely, the mean of a control step."""
-        return sum(self.touch.forces.values())
+        """Force (N) of the hand on all that moves freely, the mean of the last control step; needs `contacts`."""
+        return sum(self._forces().values())
 
     def left(self, slot: int) -> bool:
         """Whether the hand is open and away from an object."""
@@ -284,6 +287,18 @@ class TabletopEnv(gym.Env):
         return bool(self.robot.opening > LEFT_OPENING and distance > LEFT_DISTANCE)
 
     # --- inside ---
+
+    def _simulate(self, substeps: int) -> None:
+        """Measuring contacts makes a control step a third longer, so it is done only where it is asked for."""
+        if self.touch is None:
+            mujoco.mj_step(self.model, self.data, substeps)
+        else:
+            self.touch.step(self.data, substeps)
+
+    def _forces(self) -> dict[int, float]:
+        if self.touch is None:
+            raise PosaError(f"the family {self.family.name!r} measures no contacts by itself: pass contacts=True")
+        return self.touch.forces
 
     def _draw_screen(self) -> None:
         """Where the screen is now, in the condition that has one."""

@@ -135,18 +135,12 @@ def complete(config: RecordConfig) -> RecordConfig:
 
 def check_names(config: RecordConfig) -> None:
     """Raise on names the suite does not have, each with the list of valid ones."""
-    from posa_vla.sim.conditions import RANDOMISED, TESTS
+    from posa_vla.sim import conditions
     from posa_vla.sim.objects import CATEGORIES, COLOURS
 
-    if config.condition not in (*TESTS, RANDOMISED):
-        raise unknown_name("condition", config.condition, (*TESTS, RANDOMISED))
-    for kind, text, valid in (
-        ("category", config.categories, CATEGORIES),
-        ("colour", config.colours, COLOURS),
-    ):
-        for name in names(text) or ():
-            if name not in valid:
-                raise unknown_name(kind, name, valid)
+    conditions.check_condition(config.condition)
+    conditions.check_names("category", names(config.categories), CATEGORIES)
+    conditions.check_names("colour", names(config.colours), COLOURS)
 
 
 def check_numbers(config: RecordConfig) -> None:
@@ -190,6 +184,7 @@ def make_tabletop(config: RecordConfig) -> tuple[Any, Any]:
         num_distractors=config.num_distractors,
         episode_length=config.episode_length,
         family=config.family,
+        contacts=bool(config.contact),
     )
     return env, make_expert(env)
 

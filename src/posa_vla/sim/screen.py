@@ -1,4 +1,4 @@
-"""The `occlusion` condition: a screen slides before the target, as the head camera sees it, and away again.
+"""The `occlusion` condition: a screen is put before the target, as the head camera sees it, and taken away.
 
 It stands a third of the way from the camera to the target, beyond the hand's reach (x <= 0.80 m), and nothing can
 touch it. The wrist camera's view stays free. Sometimes it comes after the first frames, sometimes it is there at once.

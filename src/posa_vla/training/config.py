@@ -11,7 +11,7 @@ from draccus.utils import DecodingError, ParsingError
 from lerobot.configs import PreTrainedConfig
 from lerobot.utils.import_utils import register_third_party_plugins
 
-from posa_vla import reference
+from posa_vla import options, reference
 from posa_vla.errors import PosaError, unknown_name
 from posa_vla.evaluation.records import EnvOptions
 from posa_vla.evaluation.runner import policy_folder
@@ -218,14 +218,12 @@ def _fine_tuned(config: TrainConfig, folder: Path, words: list[str]) -> PosaVLAC
 
 
 def _decode[Config](config_class: type[Config], words: list[str], file: str | None = None) -> Config:
-    """draccus.parse, with what an option's own check says instead of draccus' account of it."""
+    """`options.parse`, and one sentence of what policies of LeRobot's own say about options that do not fit."""
     try:
-        return draccus.parse(config_class, file, args=words)
+        return options.parse(config_class, words, file)
+    except DecodingError:
+        raise  # says which option has the wrong type
     except ParsingError as error:
-        if isinstance(error.__cause__, PosaError):
-            raise error.__cause__ from None
-        if isinstance(error, DecodingError):
-            raise  # says which option has the wrong type
         raise _misfit(error.__cause__ or error) from error
     except NotImplementedError as error:  # act's way to refuse a combination
         raise _misfit(error) from error
