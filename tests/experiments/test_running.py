@@ -139,6 +139,30 @@ def test_policies_of_another_experiment_are_evaluated_without_training(project, 
     assert project.folder("often-tabletop-1", "speed").state() == STALE
 
 
+def test_what_another_experiment_trained_with_the_same_options_is_not_trained_again(project, capsys):
+    peers = {"full": {}, "longer": {"train": {"steps": 9}}}
+    project.write("peers", variants=peers, seeds=[1], eval={"solved": 1, "split": "val"})
+    assert project.run() == 0 and project.run("peers") == 0
+    assert project.calls().count("train") == 4 + 1 and project.calls().count("eval") == 4 + 2
+    assert "full-tabletop-1: trained already, as toy/full-tabletop-1" in capsys.readouterr().out
+    ours, theirs = result(project, "full-tabletop-1", "peers"), result(project, "full-tabletop-1")
+    assert ours["training"] == theirs["training"] and ours["commands"]["train"] == theirs["commands"]["train"]
+    assert "peers/full-tabletop-1/train" in ours["commands"]["eval"], "it evaluates a copy of its own"
+    shutil.rmtree(project.output / "toy")
+    (project.output / "peers" / "full-tabletop-1" / "result.json").unlink()
+    assert project.run("peers") == 0 and project.calls().count("train") == 5
+
+
+def test_a_training_that_has_not_ended_is_not_taken_over(project):
+    assert project.run(only="full", seeds="0") == 0
+    stages = project.output / "toy" / "full-tabletop-0" / "stages.json"
+    content = json.loads(stages.read_text())
+    content["train"]["done"] = False
+    stages.write_text(json.dumps(content))
+    project.write("peers", variants={"full": {}}, seeds=[0])
+    assert project.run("peers") == 0 and project.calls().count("train") == 2
+
+
 def test_a_running_command_keeps_the_lock_after_its_runner_is_gone(tmp_path):
     with try_lock(tmp_path) as lock:
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[lock])

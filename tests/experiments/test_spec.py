@@ -7,6 +7,7 @@ import yaml
 from experiment_content import CONTENT
 
 from posa_vla.errors import PosaError
+from posa_vla.experiments.cells import grid
 from posa_vla.experiments.spec import find, load, parse
 
 
@@ -98,3 +99,13 @@ def test_names_are_looked_up_and_files_read(tmp_path):
     (tmp_path / "bad.yaml").write_text("question: [")
     with pytest.raises(PosaError, match="is not YAML"):
         load(tmp_path / "bad.yaml")
+
+
+def test_the_shipped_experiments_share_their_trainings():
+    folder = Path(__file__).parents[2] / "experiments"
+    shipped = {path.stem: {c.name: c for c in grid(load(path))} for path in sorted(folder.glob("*.yaml"))}
+    for variant in ("full", "no_anchor_loss"):
+        name = f"{variant}-tabletop-0"
+        assert shipped["components"][name].train_hash == shipped["conditions"][name].train_hash
+    chosen, trial = "multi_task_dit_time-tabletop-0", "multi_task_dit_1e3-tabletop-0"
+    assert shipped["conditions"][chosen].train_hash == shipped["tuning"][trial].train_hash

@@ -78,6 +78,8 @@ def run_cell(work: Work, stopped: Callable[[], bool], say: Callable[[str], None]
         folder.begin()
         try:
             prepare_dataset(work, stopped, say)
+            if source := folder.adopt_training():
+                say(f"{name}: trained already, as {source}")
             for stage in cell_stages(folder, work.threads, work.resident):
                 _run_stage(work, stage, folder.path, lock, stopped, say)
             result = make_result(folder, work.threads)

@@ -81,6 +81,22 @@ class CellFolder:
         hashes = {"hash": self.cell.hash, "train_hash": self.cell.train_hash}
         write_json(self.path / CELL, {**hashes, "config": self.cell.config()})
 
+    def adopt_training(self) -> str | None:
+        """Copy what a cell of any experiment has already trained with the same options, data and seed; its name."""
+        if self.cell.policy_of or self.train.exists():
+            return None
+        for path in sorted(self.output.glob(f"*/*/{CELL}")):
+            stage = (read_json(path.parent / STAGES) or {}).get("train", {})
+            same = (read_json(path) or {}).get("train_hash") == self.cell.train_hash
+            if same and path.parent != self.path and stage.get("done"):
+                copy = self.path / "train.partial"
+                shutil.rmtree(copy, ignore_errors=True)
+                shutil.copytree(path.parent / "train", copy, symlinks=True)
+                write_json(self.path / STAGES, {**self.stages(), "train": stage})
+                copy.rename(self.train)
+                return f"{path.parent.parent.name}/{path.parent.name}"
+        return None
+
     def _clear(self, keep_training: bool) -> None:
         """The result goes first, so that a kill in between leaves no result beside foreign files."""
         for name in (RESULT, FAILED_FILE):
