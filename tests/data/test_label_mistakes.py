@@ -145,3 +145,18 @@ def test_quaternions_in_another_order_are_detected_by_the_camera_on_the_hand(sou
         label_dataset(copy, rig(pose={"column": contract.EE_POSE, "rotation_format": other}), tmp_path / "out")
     assert os.listdir(tmp_path) == ["copy"]
     label_dataset(copy, rig(pose={"column": contract.EE_POSE, "rotation_format": form}), tmp_path / "out")
+
+
+def test_a_camera_on_the_hand_may_look_past_the_fingertips(source, tmp_path, capsys):
+    """Its inverse would see the hand, so only what the hand reaches for tells that the matrix is right."""
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+    edit(copy, reach_down_and_turn("quaternion_wxyz"))
+    pose = {"column": contract.EE_POSE, "rotation_format": "quaternion_wxyz"}
+    ahead, behind = np.eye(4), np.eye(4)
+    ahead[2, 3] = -0.03  # the fingertips are 3 cm behind it
+    label_dataset(copy, rig(cameras=[HEAD, {**WRIST, "cam_from_mount": ahead.tolist()}], pose=pose), tmp_path / "out")
+    assert "'wrist', what it reaches for in 100% of the frames" in capsys.readouterr().err
+    behind[:3, :3], behind[:3, 3] = Rotation.from_euler("x", 60, degrees=True).as_matrix(), (0, 0.25, 0.3)
+    matrix = [*np.linalg.inv(behind)[:3].tolist(), [0, 0, 0, 1]]
+    with pytest.raises(PosaError, match="'wrist', but in 100% of the frames if cam_from_mount is inverted"):
+        label_dataset(copy, rig(cameras=[HEAD, {**WRIST, "cam_from_mount": matrix}], pose=pose), tmp_path / "swapped")

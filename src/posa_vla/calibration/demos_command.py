@@ -135,4 +135,12 @@ def warnings(result: DemoCalibration) -> list[str]:
             f"poses {abs(result.lag)} frames {when} than the pictures fit {1 - result.lag_gain:.0%} better: the "
             "dataset's pictures and poses seem out of step, and labels will be off while the hand moves fast"
         )
+    if result.tool is not None:
+        hint, cause = result.tool
+        place = ", ".join(f"{x:.3f}" for x in hint.tool)
+        lines.append(
+            f"the marks fit to {hint.after:.1f} px instead of {hint.before:.1f} (median) if the point clicked lies at "
+            f"[{place}] m ± {1000 * hint.sigma:.0f} mm in the recorded frame{cause and ', and '}{cause}. Is the pose the "
+            "flange's? If your gripper agrees, remove the new rig and give --pose.tool (in a rig of your own: tool)"
+        )
     return lines
