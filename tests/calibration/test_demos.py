@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 from camera_fakes import looking
+from scipy.spatial.transform import Rotation
 from toy_dataset import make_dataset
 
 from posa_vla.calibration.demos import DemoSetup, calibrate_demos
-from posa_vla.calibration.demos_command import main
+from posa_vla.calibration.demos_command import main, warnings
 from posa_vla.calibration.mark_command import farthest, spread_rows
 from posa_vla.calibration.mark_command import main as mark
 from posa_vla.calibration.marks import Marks
@@ -210,7 +211,7 @@ def test_a_flange_pose_is_noticed_and_the_missing_tool_named():
     found = calibrate_demos(poses, marks, DemoSetup("world", (SIZE, SIZE)))
     assert found.tool is not None and found.tool[1] == ""
     assert np.allclose(found.tool[0].tool, tool, atol=3 * found.tool[0].sigma)
-    assert "--pose.tool" in "".join(warnings(found))
+    assert "--pose.tool" in "".join(warnings(found, (SIZE, SIZE)))
     swapped = calibrate_demos(reordered(poses), marks, DemoSetup("world", (SIZE, SIZE)))
     assert swapped.tool is not None and "order is x, y, z, w" in swapped.tool[1]
     known = calibrate_demos(poses, marks, DemoSetup("world", (SIZE, SIZE), tool=tuple(tool)))
