@@ -145,3 +145,46 @@ def test_quaternions_in_another_order_are_detected_by_the_camera_on_the_hand(sou
         label_dataset(copy, rig(pose={"column": contract.EE_POSE, "rotation_format": other}), tmp_path / "out")
     assert os.listdir(tmp_path) == ["copy"]
     label_dataset(copy, rig(pose={"column": contract.EE_POSE, "rotation_format": form}), tmp_path / "out")
+
+
+def test_a_camera_on_the_hand_may_look_past_the_fingertips(source, tmp_path, capsys):
+    """Its inverse would see the hand, so only what the hand reaches for tells that the matrix is right."""
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+    edit(copy, reach_down_and_turn("quaternion_wxyz"))
+    pose = {"column": contract.EE_POSE, "rotation_format": "quaternion_wxyz"}
+    ahead, behind = np.eye(4), np.eye(4)
+    ahead[2, 3] = -0.03  # the fingertips are 3 cm behind it
+    label_dataset(copy, rig(cameras=[HEAD, {**WRIST, "cam_from_mount": ahead.tolist()}], pose=pose), tmp_path / "out")
+    assert "'wrist', what it reaches for in 100% of the frames" in capsys.readouterr().err
+    behind[:3, :3] = Rotation.from_euler("x", 40, degrees=True).as_matrix()
+    behind[2, 3] = 0.5  # the fingertips are half a metre ahead of it
+    matrix = [*np.linalg.inv(behind)[:3].tolist(), [0, 0, 0, 1]]
+    with pytest.raises(PosaError, match="'wrist', but in 100% of the frames if cam_from_mount is inverted"):
+        label_dataset(copy, rig(cameras=[HEAD, {**WRIST, "cam_from_mount": matrix}], pose=pose), tmp_path / "swapped")
+
+
+def test_open_and_closed_exchanged_are_doubted(source, tmp_path, capsys):
+    label_dataset(source, rig(), tmp_path / "right")
+    assert "begins and ends closed" not in capsys.readouterr().err
+    wrong = copy_with_short_grasps(source, tmp_path / "copy")
+    label_dataset(wrong, rig(), tmp_path / "out")
+    assert "begins and ends closed in 3 of 3 episodes" in capsys.readouterr().err
+
+
+def copy_with_short_grasps(source: Path, root: Path) -> Path:
+    """Open in frames 4 to 7 only, as the grasps of others look where the rig's open is their closed."""
+    copy = Path(shutil.copytree(source, root))
+
+    def change(columns):
+        frames = columns["frame_index"]
+        columns[contract.ACTION][:, 6] = np.where((frames >= 4) & (frames < 8), -1, 1)
+
+    edit(copy, change)
+    return copy
+
+
+def test_a_quaternion_read_as_axis_and_angle_is_refused(source, tmp_path):
+    pose = {"column": contract.EE_POSE, "rotation_format": "axis_angle"}
+    with pytest.raises(PosaError, match=r"ee_pose\[3\] to \[6\] are a unit quaternion in every frame"):
+        label_dataset(source, rig(pose=pose), tmp_path / "out")
+    assert os.listdir(tmp_path) == []

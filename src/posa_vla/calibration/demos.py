@@ -11,6 +11,7 @@ from posa_vla.calibration.fixed import fit_fixed
 from posa_vla.calibration.hand import fit_hand
 from posa_vla.calibration.marks import Marks
 from posa_vla.calibration.poses import EpisodePoses, rotation_spread
+from posa_vla.calibration.tool import ToolHint, find_tool
 from posa_vla.errors import PosaError
 
 FEWEST_MARKS = 10
@@ -66,12 +67,14 @@ class DemoCalibration:
     predicted: (M,) px, expected error of projecting points of the workspace.
     lag: frames by which poses taken earlier (< 0) or later (> 0) fit clearly better; 0 where none does.
     lag_gain: error with the lag over error without.
+    tool: where on the hand the marks fit far better, with the reading of the rotations (or "") that it takes.
     """
 
     estimate: Estimate
     predicted: np.ndarray
     lag: int
     lag_gain: float
+    tool: tuple[ToolHint, str] | None = None
 
 
 def calibrate_demos(poses: EpisodePoses, marks: Marks, setup: DemoSetup) -> DemoCalibration:
@@ -90,7 +93,23 @@ def calibrate_demos(poses: EpisodePoses, marks: Marks, setup: DemoSetup) -> Demo
     if np.quantile(predicted, 0.95) > WORST_PREDICTION * max(setup.size):
         raise PosaError(_undetermined(estimate, predicted, poses.world_from_ee[rows], setup))
     lag, gain = find_lag(estimate, poses, rows, pixels, landmark, setup)
-    return DemoCalibration(estimate, predicted, lag, gain)
+    return DemoCalibration(
+        estimate, predicted, lag, gain, _other_tool(estimate, poses.world_from_ee[rows], pixels, setup)
+    )
+
+
+def _other_tool(
+    estimate: Estimate, world_from_ee: np.ndarray, pixels: np.ndarray, setup: DemoSetup
+) -> tuple[ToolHint, str] | None:
+    """A fixed camera fits a flange pose tolerably and any order of the quaternion; better with the tool it lacks."""
+    if setup.mount != "world":
+        return None
+    orders = [(cause, poses) for cause, poses, _ in _suspicions(world_from_ee, pixels, setup) if "order" in cause]
+    for cause, poses in [("", world_from_ee), *orders]:
+        hint = find_tool(poses, pixels, estimate, np.asarray(setup.tool, dtype=float), setup.focal is not None)
+        if hint is not None:
+            return hint, cause
+    return None
 
 
 def landmark_numbers(marks: Marks, shared: bool) -> np.ndarray:

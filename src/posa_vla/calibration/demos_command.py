@@ -15,6 +15,8 @@ from posa_vla.data.labelling import DatasetArgs
 from posa_vla.errors import PosaError, unknown_name
 
 MOUNTS = ("world", "end_effector")
+LOOSE = 0.01
+"""Of the picture's longer side: a larger median error of the marks is worth a warning."""
 
 
 @dataclass
@@ -89,7 +91,7 @@ def main(argv: list[str]) -> int:
         write_demo_report(report, root, config.camera, poses, marks, setup, result)
     rig.with_camera(camera, remark(result, len(marks)))
     print(summary(result, setup))
-    for line in warnings(result):
+    for line in warnings(result, size):
         print(f"warning: {line}", file=sys.stderr)
     print(f"rig: {config.rig}" + (f"\nreport: {report}" if report.name != "none" else ""))
     return 0
@@ -124,7 +126,7 @@ def summary(result: DemoCalibration, setup: DemoSetup) -> str:
     return "\n".join(lines)
 
 
-def warnings(result: DemoCalibration) -> list[str]:
+def warnings(result: DemoCalibration, size: tuple[int, int]) -> list[str]:
     lines = []
     wrong = int((~result.estimate.trusted).sum())
     if wrong:
@@ -134,5 +136,18 @@ def warnings(result: DemoCalibration) -> list[str]:
         lines.append(
             f"poses {abs(result.lag)} frames {when} than the pictures fit {1 - result.lag_gain:.0%} better: the "
             "dataset's pictures and poses seem out of step, and labels will be off while the hand moves fast"
+        )
+    if result.tool is not None:
+        hint, cause = result.tool
+        place = ", ".join(f"{x:.3f}" for x in hint.tool)
+        lines.append(
+            f"the marks fit to {hint.after:.1f} px instead of {hint.before:.1f} (median) if the point clicked lies at "
+            f"[{place}] m ± {1000 * hint.sigma:.0f} mm in the recorded frame{cause and ', and '}{cause}. Is the pose "
+            "the flange's? If your gripper agrees, remove the new rig and give --pose.tool (in a rig of yours: tool)"
+        )
+    elif np.median(result.estimate.lengths) > LOOSE * max(size):
+        lines.append(
+            f"the marks fit to {np.median(result.estimate.lengths):.1f} px only (median): if the clicks are careful, "
+            "the rig's rotation_format or tool is wrong"
         )
     return lines

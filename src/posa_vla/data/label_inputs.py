@@ -147,9 +147,23 @@ def hand_poses(
     norm = np.linalg.norm(rotation, axis=1)
     if source.rotation_format == "axis_angle":
         _refuse(norm > 2 * np.pi, episodes, f"{source.column} has a rotation of over one turn (expected radians)")
+        _refuse_four(values, source)
     elif source.has_rotation:
         _refuse(np.abs(norm - 1) > UNIT_TOLERANCE, episodes, f"{source.column} has a quaternion that is not unit")
     return world_from_ee(poses, source.rotation_format)
+
+
+def _refuse_four(values: np.ndarray, source: PoseSource) -> None:
+    """Three numbers that are a unit quaternion in every frame with the one beside them are no axis and angle."""
+    first, last = min(source.rotation), max(source.rotation)
+    for start, other in ((first, last + 1), (first - 1, first - 1)):
+        four = values[:, start : start + 4]
+        beside = 0 <= other < values.shape[1] and other not in source.position
+        if beside and four.shape[1] == 4 and (np.abs(np.linalg.norm(four, axis=1) - 1) < UNIT_TOLERANCE).all():
+            raise PosaError(
+                f"{source.column}[{start}] to [{start + 3}] are a unit quaternion in every frame, but the rig says "
+                f"rotation_format: axis_angle: give quaternion_xyzw or quaternion_wxyz and all four indices"
+            )
 
 
 def _poses_from_joints(

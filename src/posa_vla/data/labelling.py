@@ -19,7 +19,7 @@ from posa_vla.anchors.label import EpisodeLabels, label_interactions
 from posa_vla.anchors.pose import Transform
 from posa_vla.contract import ANCHOR_NAMES, ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION, TASK_ANCHOR, TASK_INDEX
 from posa_vla.data.detection import Detection, check_found, describe_detectors, detect_all, detector_columns
-from posa_vla.data.label_checks import Suspect, check_quaternion_order, check_views, in_view
+from posa_vla.data.label_checks import Suspect, check_gripper_side, check_quaternion_order, check_views, in_view
 from posa_vla.data.label_inputs import check_features, hand_poses, rig_of_each_episode, split_episodes
 from posa_vla.data.label_visibility import check_visibility, with_visibility
 from posa_vla.data.rewriting import NewColumn, read_columns, read_info, write_with_columns
@@ -136,14 +136,17 @@ def label_dataset(
     if rig.scenes:
         provenance["scenes"] = dict(Counter(placed.name for placed in rigs))
     check_interactions(provenance, found)
+    if detectors.uses(GRIPPER):
+        signals = [item.gripper for item in found.signals if item.gripper is not None]
+        check_gripper_side(signals, rig.gripper.thresholds)
     suspects = [
         Suspect(hands[i], rigs[i].cameras, label.anchors, label.steps_to_interaction[:, 0], rig.pose.tool)
         for i, label in enumerate(labels)
     ]
-    check_views(suspects)
     if isinstance(rig.pose, PoseSource):
         numbers = columns[rig.pose.column][:, list(rig.pose.rotation)]
         check_quaternion_order(suspects, [numbers[item.rows] for item in episodes], rig.pose.rotation_format)
+    check_views(suspects)
     new_columns = {
         ANCHORS: NewColumn(anchors, list(rig.camera_names)),
         STEPS_TO_INTERACTION: NewColumn(steps),
