@@ -23,8 +23,8 @@ demo: setup
 	$(RUN)/posa-vla demo --output=$(OUTPUT) $(if $(FROM_SCRATCH),--from_scratch=true) $(if $(QUICK),--quick=true)
 
 lint: setup
-	$(RUN)/ruff check src tests
-	$(RUN)/ruff format --check src tests
+	$(RUN)/ruff check src tests examples
+	$(RUN)/ruff format --check src tests examples
 	$(RUN)/mypy
 
 test: lint
