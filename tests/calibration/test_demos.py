@@ -185,7 +185,7 @@ def test_frames_to_mark_lie_far_apart(poses, dataset, tmp_path):
 
 
 def tilting(rng, count=60):
-    """Flange poses of a hand that points down, tilts and turns; the fingertips are 12 cm along its axis."""
+    """Flange poses of a hand that points down, tilts and turns; the fingertips lie along its axis."""
     turns = Rotation.from_rotvec(rng.normal(size=(count, 3)) * (0.3, 0.3, 0.5)) * Rotation.from_euler("x", np.pi)
     poses = np.tile(np.eye(4), (count, 1, 1))
     poses[:, :3, :3] = turns.as_matrix()
@@ -203,16 +203,20 @@ def reordered(poses):
 
 def test_a_flange_pose_is_noticed_and_the_missing_tool_named():
     rng = np.random.default_rng(0)
-    poses, tool = tilting(rng), np.array([0.0, 0.0, 0.12])
+    poses, tool = tilting(rng), np.array([0.0, 0.0, 0.04])
     tips = poses.world_from_ee[:, :3, :3] @ tool + poses.world_from_ee[:, :3, 3]
     rows = np.arange(len(tips))
-    uv = CAMERA.project(tips) + 0.5 + rng.normal(size=(len(tips), 2)) * 0.5
+    uv = (
+        looking((1.1, 0.5, 0.9), (0.4, 0.4, 0.35), 240.0, (256, 256)).project(tips)
+        + 0.5
+        + rng.normal(size=(len(tips), 2)) * 0.5
+    )
     marks = Marks(np.zeros(len(rows), int), rows, uv, np.array([""] * len(rows)))
-    found = calibrate_demos(poses, marks, DemoSetup("world", (SIZE, SIZE)))
+    found = calibrate_demos(poses, marks, DemoSetup("world", (256, 256), focal=240.0))
     assert found.tool is not None and found.tool[1] == ""
     assert np.allclose(found.tool[0].tool, tool, atol=3 * found.tool[0].sigma)
-    assert "--pose.tool" in "".join(warnings(found, (SIZE, SIZE)))
-    swapped = calibrate_demos(reordered(poses), marks, DemoSetup("world", (SIZE, SIZE)))
+    assert "--pose.tool" in "".join(warnings(found, (256, 256)))
+    swapped = calibrate_demos(reordered(poses), marks, DemoSetup("world", (256, 256), focal=240.0))
     assert swapped.tool is not None and "order is x, y, z, w" in swapped.tool[1]
-    known = calibrate_demos(poses, marks, DemoSetup("world", (SIZE, SIZE), tool=tuple(tool)))
+    known = calibrate_demos(poses, marks, DemoSetup("world", (256, 256), focal=240.0, tool=tuple(tool)))
     assert known.tool is None
