@@ -6,11 +6,10 @@ import json
 import numpy as np
 import pytest
 from camera_fakes import looking
-from scipy.spatial.transform import Rotation
 from toy_dataset import make_dataset
 
 from posa_vla.calibration.demos import DemoSetup, calibrate_demos
-from posa_vla.calibration.demos_command import main, warnings
+from posa_vla.calibration.demos_command import main
 from posa_vla.calibration.mark_command import farthest, spread_rows
 from posa_vla.calibration.mark_command import main as mark
 from posa_vla.calibration.marks import Marks
@@ -182,37 +181,3 @@ def test_frames_to_mark_lie_far_apart(poses, dataset, tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/jpeg") == 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html"]
-
-
-def tilting(rng, count=60):
-    """Flange poses of a hand that points down, tilts and turns; the fingertips are 12 cm along its axis."""
-    turns = Rotation.from_rotvec(rng.normal(size=(count, 3)) * (0.3, 0.3, 0.5)) * Rotation.from_euler("x", np.pi)
-    poses = np.tile(np.eye(4), (count, 1, 1))
-    poses[:, :3, :3] = turns.as_matrix()
-    poses[:, :3, 3] = rng.uniform((0.3, 0.25, 0.3), (0.6, 0.55, 0.5), (count, 3))
-    return EpisodePoses(poses, [EpisodeRows(0, slice(0, count))])
-
-
-def reordered(poses):
-    """As if a quaternion x, y, z, w were read as w, x, y, z."""
-    wrong = poses.world_from_ee.copy()
-    quaternions = Rotation.from_matrix(wrong[:, :3, :3]).as_quat()[:, (1, 2, 3, 0)]
-    wrong[:, :3, :3] = Rotation.from_quat(quaternions).as_matrix()
-    return EpisodePoses(wrong, poses.episodes)
-
-
-def test_a_flange_pose_is_noticed_and_the_missing_tool_named():
-    rng = np.random.default_rng(0)
-    poses, tool = tilting(rng), np.array([0.0, 0.0, 0.12])
-    tips = poses.world_from_ee[:, :3, :3] @ tool + poses.world_from_ee[:, :3, 3]
-    rows = np.arange(len(tips))
-    uv = CAMERA.project(tips) + 0.5 + rng.normal(size=(len(tips), 2)) * 0.5
-    marks = Marks(np.zeros(len(rows), int), rows, uv, np.array([""] * len(rows)))
-    found = calibrate_demos(poses, marks, DemoSetup("world", (SIZE, SIZE)))
-    assert found.tool is not None and found.tool[1] == ""
-    assert np.allclose(found.tool[0].tool, tool, atol=3 * found.tool[0].sigma)
-    assert "--pose.tool" in "".join(warnings(found, (SIZE, SIZE)))
-    swapped = calibrate_demos(reordered(poses), marks, DemoSetup("world", (SIZE, SIZE)))
-    assert swapped.tool is not None and "order is x, y, z, w" in swapped.tool[1]
-    known = calibrate_demos(poses, marks, DemoSetup("world", (SIZE, SIZE), tool=tuple(tool)))
-    assert known.tool is None
