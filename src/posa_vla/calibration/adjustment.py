@@ -1,7 +1,7 @@
 """Robust bundle adjustment of one camera: pose, focal length and, for a camera on the hand, the points it saw.
 
-A fixed camera sees known points (the hand's positions); a camera on the hand sees unknown points that rest in
-the world. Both are the same problem: landmarks, carried into the mount's frame by one matrix per sighting.
+A camera sees known points of its mount's frame (the hand's positions, or later grasps); one on the hand may also see
+unknown points that rest in the world. Both are the same problem: landmarks, carried into the mount's frame by one matrix per sighting.
 """
 
 from dataclasses import dataclass, replace

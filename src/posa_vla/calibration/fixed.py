@@ -1,4 +1,7 @@
-"""A camera fixed in the world from pixels of the hand and its positions: robust PnP with unknown focal length."""
+"""A camera from pixels of places that are known in its mount's frame: robust PnP with unknown focal length.
+
+Places of the hand for a camera in the world; places of later grasps, in the hand's frame, for a camera on the hand.
+"""
 
 import cv2
 import numpy as np
@@ -22,7 +25,7 @@ def fit_fixed(
     focal: float | None = None,
     principal: tuple[float, float] | None = None,
 ) -> Estimate | None:
-    """Points (N, 3) m in the world and their OpenCV pixels (N, 2) -> the camera, or None where nothing agrees.
+    """Points (N, 3) m in the mount's frame and their OpenCV pixels (N, 2) -> the camera, or None where nothing agrees.
 
     Args:
         size: width and height of the image in pixels.
