@@ -1,7 +1,8 @@
 """Robust bundle adjustment of one camera: pose, focal length and, for a camera on the hand, the points it saw.
 
 A camera sees known points of its mount's frame (the hand's positions, or later grasps); one on the hand may also see
-unknown points that rest in the world. Both are the same problem: landmarks, carried into the mount's frame by one matrix per sighting.
+unknown points that rest in the world. Both are the same problem: landmarks, carried into the mount's frame by one
+matrix per sighting.
 """
 
 from dataclasses import dataclass, replace

@@ -60,8 +60,8 @@ class Clicks:
     Args:
         pixels: (N, 2), OpenCV's pixels of the unflipped image.
         world_from_ee: (N, 4, 4) when the picture was taken.
-        at_place: (N, 4, 4) world_from_ee when the fingertips are at the marked place: the same where the hand is marked,
-            that of the close where a grasp is; None for resting points.
+        at_place: (N, 4, 4) world_from_ee when the fingertips are at the marked place: the same pose where the hand is
+            marked, that of the close where a grasp is; None for resting points.
         landmark: (N,) number of the resting point, or of the grasp.
     """
 

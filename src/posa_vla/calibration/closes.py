@@ -35,8 +35,8 @@ def read_closes(root: Path, rig: Rig, poses: EpisodePoses) -> np.ndarray:
     )
     if (closes < 0).all():
         raise PosaError(
-            f"the gripper closes on something in none of the {len(poses.episodes)} episodes: correct the rig's gripper, "
-            "or mark points that rest in the world (--marks_are=resting)"
+            f"the gripper closes on something in none of the {len(poses.episodes)} episodes: correct the rig's "
+            "gripper, or mark points that rest in the world (--marks_are=resting)"
         )
     return closes
 

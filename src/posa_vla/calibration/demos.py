@@ -89,8 +89,8 @@ def check_counts(clicks: Clicks, setup: DemoSetup) -> None:
             )
     if setup.grasp and len(counts) < FEWEST_GRASPS:
         raise PosaError(
-            f"the marks show {len(counts)} different grasps, and an error of one grasp moves all its marks: mark frames "
-            f"before at least {FEWEST_GRASPS} grasps, better 20"
+            f"the marks show {len(counts)} different grasps, and an error of one grasp moves all its marks: mark "
+            f"frames before at least {FEWEST_GRASPS} grasps, better 20"
         )
 
 
@@ -114,7 +114,7 @@ def _seen_from(setup: DemoSetup) -> str:
 def _further_places(setup: DemoSetup) -> str:
     if setup.mount == "world":
         return "mark frames near and far, left and right, high and low"
-    return "mark frames that start further away, where the hand is still beside the object as well as above it, on all sides"
+    return "mark frames that start further away, where the hand is still beside the object and not just above it"
 
 
 def _spread(points: np.ndarray) -> np.ndarray:
@@ -200,7 +200,10 @@ def _misfit(estimate: Estimate | None, clicks: Clicks, lagging: dict[int, Clicks
         if believable(other, setup.size):
             assert other is not None
             return f"{said}, but one does to {other.rms():.1f} px {cause}"
-    return f"{said}: check that the marks belong to this camera and mount, and the pose column's frame and indices"
+    shown = ", that they show where the gripper will close" if setup.grasp else ""
+    return (
+        f"{said}: check that the marks belong to this camera and mount{shown}, and the pose column's frame and indices"
+    )
 
 
 def _suspicions(clicks: Clicks, setup: DemoSetup) -> list[tuple[str, Clicks]]:

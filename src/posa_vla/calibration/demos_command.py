@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
         rig.rig.pose.tool,
         config.point_height,
         config.shared_points,
-        config.marks_are,  # type: ignore[arg-type]
+        config.marks_are,
     )
     if (setup.height is not None or setup.shared) and not setup.resting:
         raise PosaError("--point_height and --shared_points are about resting points: give --marks_are=resting too")
