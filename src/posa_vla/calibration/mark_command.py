@@ -128,12 +128,13 @@ def grasp_rows(poses: EpisodePoses, closes: np.ndarray, tool: tuple[float, ...],
     far = distance >= NEAREST_GRASP
     if not far.any():
         raise PosaError(
-            f"the hand is never farther than {100 * distance.max():.1f} cm from where it grasps next: the episodes must "
-            "begin earlier, or mark points that rest in the world (--marks_are=resting)"
+            f"the hand is never farther than {100 * distance.max():.1f} cm from where it grasps next: the episodes "
+            "must begin earlier, or mark points that rest in the world (--marks_are=resting)"
         )
     rows, directions, distance = rows[far], grasps[far] / distance[far, None], distance[far]
     middle = np.median(grasps[far], axis=0)
-    in_view = directions @ middle >= np.cos(np.radians(VIEW)) * np.linalg.norm(middle)
+    towards = directions @ middle / max(float(np.linalg.norm(middle)), 1e-9)
+    in_view = towards >= min(np.cos(np.radians(VIEW)), np.median(towards))
     features = directions * np.log1p(distance / NEAR_AND_FAR)[:, None]
     return rows[in_view][farthest(features[in_view], count)]
 
