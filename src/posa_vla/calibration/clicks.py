@@ -13,6 +13,8 @@ from posa_vla.calibration.poses import EpisodePoses
 from posa_vla.errors import PosaError
 
 MarksAre = Literal["grasp", "resting"]
+GRASP_SIGMA = 0.004
+"""Metres along each axis from where a grasp is recorded to what was marked: of the pose, and of the eye."""
 MARKS_ARE: tuple[MarksAre, ...] = ("grasp", "resting")
 
 
@@ -83,9 +85,14 @@ class Clicks:
         return places if setup.mount == "world" else in_hand(self.world_from_ee, places)
 
     def sightings(self, setup: DemoSetup) -> Sightings:
-        """For the adjustment: known points in the mount's frame, or unknown ones in the world."""
-        if setup.resting:
-            return Sightings(self.pixels, np.linalg.inv(self.world_from_ee), self.landmark, None, setup.height)
+        """For the adjustment: points in the world seen from the hand, or points of the hand seen from the world."""
+        if setup.mount == "end_effector":
+            ee_from_world = np.linalg.inv(self.world_from_ee)
+            if self.at_place is None:
+                return Sightings(self.pixels, ee_from_world, self.landmark, height=setup.height)
+            _, first, landmark = np.unique(self.landmark, return_index=True, return_inverse=True)
+            grasps = fingertips(self.at_place[first], setup.tool)
+            return Sightings(self.pixels, ee_from_world, landmark, grasps, GRASP_SIGMA)
         frames = np.broadcast_to(np.eye(4), self.world_from_ee.shape)
         return Sightings(self.pixels, frames, np.arange(len(self.pixels)), self.points(setup))
 

@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from posa_vla.calibration.adjustment import Estimate, fit
 from posa_vla.calibration.clicks import Clicks, DemoSetup, clicks_of, fingertips, in_hand
-from posa_vla.calibration.fixed import fit_fixed
+from posa_vla.calibration.fixed import fit_known
 from posa_vla.calibration.hand import fit_hand
 from posa_vla.calibration.marks import Marks
 from posa_vla.calibration.poses import EpisodePoses, rotation_spread
@@ -19,8 +19,9 @@ SPARE_EQUATIONS = 8
 """Two equations a mark, less the unknowns: fewer to spare, and no mistake among the marks would be noticed."""
 AGREEING = 0.6
 """Share of the marks that a believable camera explains; up to a third may be mistakes."""
-WORST_FIT, WORST_PREDICTION = 0.02, 0.02
-"""Of the image's longer side: root mean square error of the trusted marks; and the expected error of projecting
+WORST_FIT, WORST_GRASP_FIT, WORST_PREDICTION = 0.02, 0.05, 0.02
+"""Of the image's longer side: root mean square error of the trusted marks, which is larger for grasps, since from near
+a millimetre is several pixels; and the expected error of projecting
 points of the workspace (95th percentile), beyond which the marks do not determine the camera."""
 LEAST_SPREAD = 10.0
 """Millimetres across the line that the marked places lie along; the hand's positions are known to some 2 mm."""
@@ -67,11 +68,11 @@ def calibrate_demos(
     check_counts(clicks, setup)
     check_spread(clicks, setup)
     estimate = solve(clicks, setup)
-    if not believable(estimate, setup.size):
+    if not believable(estimate, setup):
         raise PosaError(_misfit(estimate, clicks, lagging, setup))
     assert estimate is not None
     check_mirror(estimate, clicks, setup)
-    predicted = estimate.projection_sigma(workspace(poses, setup, estimate))
+    predicted = estimate.projection_sigma(workspace(poses, setup, estimate, closes))
     if np.quantile(predicted, 0.95) > WORST_PREDICTION * max(setup.size):
         raise PosaError(_undetermined(estimate, predicted, clicks, setup))
     lag, gain = find_lag(estimate, lagging, setup)
@@ -133,38 +134,43 @@ def solve(clicks: Clicks, setup: DemoSetup) -> Estimate | None:
             setup.principal,
             setup.height,
         )
-    return fit_fixed(clicks.points(setup), clicks.pixels, setup.size, setup.focal, setup.principal)
+    return fit_known(clicks.sightings(setup), setup.size, setup.focal, setup.principal)
 
 
-def believable(estimate: Estimate | None, size: tuple[int, int]) -> bool:
+def believable(estimate: Estimate | None, setup: DemoSetup) -> bool:
     if estimate is None:
         return False
-    near = np.linalg.norm(estimate.camera.position) <= FARTHEST and estimate.camera.focal <= LONGEST * max(size)
-    return bool(near and estimate.trusted.mean() >= AGREEING and estimate.rms() <= WORST_FIT * max(size))
+    worst = WORST_GRASP_FIT if setup.grasp else WORST_FIT
+    near = np.linalg.norm(estimate.camera.position) <= FARTHEST and estimate.camera.focal <= LONGEST * max(setup.size)
+    return bool(near and estimate.trusted.mean() >= AGREEING and estimate.rms() <= worst * max(setup.size))
 
 
 def check_mirror(estimate: Estimate, clicks: Clicks, setup: DemoSetup) -> None:
     """Seen from afar a scene and its mirror image nearly look alike: the better fit says which it is."""
     cause, mirrored = _suspicions(clicks, setup)[0]
     other = solve(mirrored, setup)
-    if believable(other, setup.size):
+    if believable(other, setup):
         assert other is not None
         errors = [float(np.median(item.lengths)) for item in (estimate, other)]
         if errors[1] < MIRROR_GAIN * errors[0]:
             raise PosaError(f"the marks fit to {errors[0]:.1f} px, but to {errors[1]:.1f} px {cause}")
 
 
-def workspace(poses: EpisodePoses, setup: DemoSetup, estimate: Estimate) -> np.ndarray:
-    """(M, 3) m in the mount's frame: what labelling will project. Positions of the hand, for a camera on the hand
-    seen from earlier frames of the same episode, as far as they come into view."""
+def workspace(poses: EpisodePoses, setup: DemoSetup, estimate: Estimate, closes: np.ndarray | None) -> np.ndarray:
+    """(M, 3) m in the mount's frame: what labelling will project. Positions of the hand; for a camera on the hand, the next
+    grasps or, if they are not known, later positions of the same episode, as far as they come into view."""
     rng = np.random.default_rng(0)
     rows = rng.choice(len(poses.world_from_ee), min(SAMPLES, len(poses.world_from_ee)), replace=False)
     if setup.mount == "world":
         return fingertips(poses.world_from_ee[rows], setup.tool)
-    last = np.zeros(len(poses.world_from_ee), int)
-    for episode in poses.episodes:
-        last[episode.rows] = episode.rows.stop - 1
-    later = rng.integers(rows, last[rows] + 1)
+    if setup.grasp and closes is not None:
+        rows = np.flatnonzero(closes >= 0)
+        later = closes[rows]
+    else:
+        last = np.zeros(len(poses.world_from_ee), int)
+        for episode in poses.episodes:
+            last[episode.rows] = episode.rows.stop - 1
+        later = rng.integers(rows, last[rows] + 1)
     points = in_hand(poses.world_from_ee[rows], fingertips(poses.world_from_ee[later], setup.tool))
     pixels = estimate.camera.project(points)
     depth = estimate.camera.in_camera(points)[:, 2]
@@ -197,7 +203,7 @@ def _misfit(estimate: Estimate | None, clicks: Clicks, lagging: dict[int, Clicks
     ]  # fmt: skip
     for cause, changed in [*_suspicions(clicks, setup), *shifts]:
         other = solve(changed, setup)
-        if believable(other, setup.size):
+        if believable(other, setup):
             assert other is not None
             return f"{said}, but one does to {other.rms():.1f} px {cause}"
     shown = ", that they show where the gripper will close" if setup.grasp else ""

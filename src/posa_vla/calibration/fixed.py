@@ -32,9 +32,20 @@ def fit_fixed(
         focal: pixels, where it is known; None estimates it.
         principal: OpenCV pixels; None takes the image's centre.
     """
-    principal = image_centre(size) if principal is None else principal
     frames = np.broadcast_to(np.eye(4), (len(points), 4, 4))
-    sightings = Sightings(pixels, frames, np.arange(len(points)), known=points)
+    return fit_known(Sightings(pixels, frames, np.arange(len(points)), known=points), size, focal, principal)
+
+
+def fit_known(
+    sightings: Sightings,
+    size: tuple[int, int],
+    focal: float | None = None,
+    principal: tuple[float, float] | None = None,
+) -> Estimate | None:
+    """`fit_fixed` for known landmarks in another frame than the mount's."""
+    assert sightings.known is not None
+    principal = image_centre(size) if principal is None else principal
+    points, pixels = sightings.in_mount(sightings.known), sightings.pixels
     scale = max(size)
     guesses = []
     for guess in [focal] if focal else FOCALS * scale:
@@ -42,7 +53,7 @@ def fit_fixed(
         if camera is not None:
             guesses.append((_cost(camera, sightings, RANSAC_SHARE * scale), camera))
     guesses.sort(key=lambda pair: pair[0])
-    estimates = [fit(camera, points, sightings, focal is not None) for _, camera in guesses[:REFINED]]
+    estimates = [fit(camera, sightings.known, sightings, focal is not None) for _, camera in guesses[:REFINED]]
     estimates = [estimate for estimate in estimates if estimate.trusted.sum() >= 4]
     if not estimates:
         return None
