@@ -157,8 +157,8 @@ def check_mirror(estimate: Estimate, clicks: Clicks, setup: DemoSetup) -> None:
 
 
 def workspace(poses: EpisodePoses, setup: DemoSetup, estimate: Estimate, closes: np.ndarray | None) -> np.ndarray:
-    """(M, 3) m in the mount's frame: what labelling will project. Positions of the hand; for a camera on the hand, the next
-    grasps or, if they are not known, later positions of the same episode, as far as they come into view."""
+    """(M, 3) m in the mount's frame: what labelling will project. Positions of the hand; for a camera on the hand, the
+    next grasps or, if they are not known, later positions of the same episode, as far as they come into view."""
     rng = np.random.default_rng(0)
     rows = rng.choice(len(poses.world_from_ee), min(SAMPLES, len(poses.world_from_ee)), replace=False)
     if setup.mount == "world":
