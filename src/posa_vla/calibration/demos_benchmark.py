@@ -154,7 +154,7 @@ def _sights(placement: Placement, truth: Truth, setup: DemoSetup) -> Sights:
     """A camera in the world sees the hand; one on the hand the place where it will close next or, for resting points,
     the place on the table above which it was lowest, until then."""
     exact = truth.poses
-    rows = np.arange(len(exact.world_from_ee))
+    rows: np.ndarray = np.arange(len(exact.world_from_ee))
     places, landmark = exact.world_from_ee[:, :3, 3], rows
     if setup.grasp:
         rows = np.flatnonzero(truth.closes >= 0)
