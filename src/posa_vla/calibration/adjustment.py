@@ -1,13 +1,14 @@
 """Robust bundle adjustment of one camera: pose, focal length and, for a camera on the hand, the points it saw.
 
-A fixed camera sees known points (the hand's positions); a camera on the hand sees unknown points that rest in
-the world. Both are the same problem: landmarks, carried into the mount's frame by one matrix per sighting.
+A camera sees known points of its mount's frame (the hand's positions, or later grasps); one on the hand may also see
+unknown points that rest in the world. Both are the same problem: landmarks, carried into the mount's frame by one
+matrix per sighting.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import least_squares
+from scipy.optimize import OptimizeResult, least_squares
 
 from posa_vla.calibration.pinhole import POSE_SIZE, Pinhole
 
@@ -40,6 +41,8 @@ class Sightings:
         mount_from_frame: (N, 4, 4), the landmarks' frame -> the camera's mount at that moment.
         landmark: (N,) which landmark each mark shows.
         known: (K, 3) m the landmarks, or None where they are to be found.
+        known_sigma: m along each axis, how well they are known; None: exactly. A landmark's error is the same
+            in all its marks.
         height: m, known world height of all the landmarks that are to be found; None leaves it open.
     """
 
@@ -47,6 +50,7 @@ class Sightings:
     mount_from_frame: np.ndarray
     landmark: np.ndarray
     known: np.ndarray | None = None
+    known_sigma: float | None = None
     height: float | None = None
 
     def __len__(self) -> int:
@@ -73,10 +77,10 @@ class Estimate:
     Args:
         camera: the result.
         landmarks: (K, 3) m; those of no trusted mark are NaN.
-        errors: (N, 2) px, projected minus marked, of all marks.
+        errors: (N, 2) px, projected minus marked, of all marks; known landmarks where they are known to be.
         trusted: (N,) the marks that were used.
         expected: (N,) px, `expected_errors` of the marks.
-        scale: the trusted marks' errors over the expected ones, degrees of freedom counted.
+        scale: the last adjustment's residuals over the expected ones, degrees of freedom counted.
         covariance: (7, 7) or, with a given focal length, (6, 6): rotation (rad, camera axes), position (m,
             mount axes), log focal length.
     """
@@ -115,21 +119,26 @@ def projection_jacobian(camera: Pinhole, points: np.ndarray, parameters: int) ->
 
 
 def fit(start: Pinhole, landmarks: np.ndarray, sightings: Sightings, focal_known: bool = False) -> Estimate:
-    """Refines, tells mistakes from noise by their size, and repeats until the same marks are trusted."""
+    """Refines, tells mistakes from noise by their size, and repeats until the same marks are trusted.
+
+    Which marks to trust is judged with known landmarks where they are known to be: one that may move would follow a
+    lone wrong mark. The last adjustment then lets them move.
+    """
+    held = replace(sightings, known_sigma=None)
     trusted = trust(start, landmarks, sightings)
     camera = start
     for _ in range(ROUNDS):
-        camera, landmarks, _ = adjust(camera, landmarks, sightings, trusted, focal_known, "soft_l1")
+        camera, landmarks, _ = adjust(camera, landmarks, held, trusted, focal_known, "soft_l1")
         before, trusted = trusted, trust(camera, landmarks, sightings)
         if np.array_equal(before, trusted):
             break
-    camera, landmarks, jacobian = adjust(camera, landmarks, sightings, trusted, focal_known, "linear")
-    points = sightings.in_mount(np.nan_to_num(landmarks))
+    camera, landmarks, solution = adjust(camera, landmarks, sightings, trusted, focal_known, "linear")
+    points = sightings.in_mount(np.nan_to_num(landmarks) if sightings.known is None else sightings.known)
     errors, expected = camera.project(points) - sightings.pixels, expected_errors(camera, points)
-    freedom = max(jacobian.shape[0] - jacobian.shape[1], 1)
-    scale = float(np.sqrt(((errors / expected[:, None])[trusted] ** 2).sum() / freedom))
+    freedom = max(solution.jac.shape[0] - solution.jac.shape[1], 1)
+    scale = float(np.sqrt((solution.fun**2).sum() / freedom))
     size = POSE_SIZE + (not focal_known)
-    covariance = scale**2 * inverse_normal(jacobian)[:size, :size]
+    covariance = scale**2 * inverse_normal(solution.jac)[:size, :size]
     return Estimate(camera, landmarks, errors, trusted, expected, scale, covariance)
 
 
@@ -160,14 +169,15 @@ def adjust(
     focal_known: bool,
     loss: str,
     steps: int = 200,
-) -> tuple[Pinhole, np.ndarray, np.ndarray]:
-    """Least squares over the trusted marks: camera, landmarks (those without a mark NaN), and the Jacobian.
+) -> tuple[Pinhole, np.ndarray, OptimizeResult]:
+    """Least squares over the trusted marks: camera, landmarks (unknown ones without a mark NaN), and SciPy's result.
 
-    The Jacobian's first columns are the camera's 7 (or 6) parameters, then 3 for each landmark in use.
+    Its Jacobian's first columns are the camera's 7 (or 6) parameters, then 3 for each landmark in use.
     """
     used = sightings.chosen(trusted)
     size = POSE_SIZE + (not focal_known)
-    free = np.unique(used.landmark) if sightings.known is None else np.empty(0, int)
+    is_free = sightings.known is None or sightings.known_sigma is not None
+    free = np.unique(used.landmark) if is_free else np.empty(0, int)
     base = np.nan_to_num(landmarks)
     expected = expected_errors(camera, used.in_mount(base))[:, None]
 
@@ -179,6 +189,9 @@ def adjust(
     def residuals(x: np.ndarray) -> np.ndarray:
         moved, points = unpack(x)
         errors = ((moved.project(used.in_mount(points)) - used.pixels) / expected).ravel()
+        if sightings.known is not None and sightings.known_sigma is not None:
+            shifts = (points[free] - sightings.known[free]) / sightings.known_sigma
+            return np.concatenate([errors, shifts.ravel()])
         if sightings.height is None:
             return errors
         return np.concatenate([errors, (points[free, 2] - sightings.height) / HEIGHT_SIGMA])
@@ -187,7 +200,7 @@ def adjust(
     camera, landmarks = unpack(solution.x)
     if sightings.known is None:
         landmarks[np.setdiff1d(np.arange(len(landmarks)), free)] = np.nan
-    return camera, landmarks, solution.jac
+    return camera, landmarks, solution
 
 
 def inverse_normal(jacobian: np.ndarray) -> np.ndarray:

@@ -1,37 +1,25 @@
 """``posa-vla bench calibrate``: how far calibrated cameras are from the true ones, with and without a board."""
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import draccus
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from posa_vla.calibration.board import BoardCalibration, calibrate_board
 from posa_vla.calibration.boards import Board, View, detect, parse_board
-from posa_vla.calibration.demos import DemoSetup, calibrate_demos
+from posa_vla.calibration.clicks import MARKS_ARE
 from posa_vla.calibration.drawing import draw
 from posa_vla.calibration.intrinsics import distorted
-from posa_vla.calibration.mark_command import RADIAN, farthest
-from posa_vla.calibration.marks import Marks
-from posa_vla.calibration.poses import EpisodePoses, read_poses
 from posa_vla.calibration.simulated import SIZE, Placement, placements, recorded, show
 from posa_vla.data.labelling import DatasetArgs
-from posa_vla.errors import PosaError, unknown_name
-from posa_vla.rigs import load_rig
+from posa_vla.errors import unknown_name
 
 PARTS = ("board", "demos")
 WRONG_METRES, WRONG_DEGREES = 0.05, 10.0
 """Size of a wrong pose: the arm still moved, or another row of the table."""
 HELD_OUT = 100
 """Further views of the board, never used, whose exact corners are compared."""
-EPISODES, PER_EPISODE = 5, 8
-"""Of a camera on the hand: one point on the table is marked in so many frames of so many episodes."""
-MINIMUM_DEPTH = 0.05
-TURNING = (20.0, 20.0, 40.0)
-"""Degrees about the hand's axes by which it turns in the trajectories of cameras on the hand."""
 
 
 @dataclass
@@ -44,6 +32,8 @@ class CalibrateBenchmarkConfig:
         board: board: its description.
         pictures: board: how many.
         marks: demos: how many frames are marked.
+        marks_are: demos: what the marks of a camera on the hand show, grasp or resting.
+        object_sigma: demos: metres along each axis from where the gripper closes to the place that is marked instead.
         pose_sigma: errors of the recorded hand pose along each axis, metres and degrees.
         repeats: demos: draws of the noise for each camera.
         seed: of the first draw.
@@ -55,6 +45,8 @@ class CalibrateBenchmarkConfig:
     board: str = "charuco:7x5:30mm:22mm:5x5_100"
     pictures: int = 30
     marks: int = 40
+    marks_are: str = "grasp"
+    object_sigma: float = 0.0
     pose_sigma: tuple[float, float] = (0.002, 0.2)
     repeats: int = 3
     seed: int = 0
@@ -65,9 +57,13 @@ def main(argv: list[str]) -> int:
     config = draccus.parse(config_class=CalibrateBenchmarkConfig, args=argv)
     if config.part not in PARTS:
         raise unknown_name("part", config.part, PARTS)
+    if config.marks_are not in MARKS_ARE:
+        raise unknown_name("meaning of the marks", config.marks_are, MARKS_ARE)
     if config.part == "board":
         board_table(config)
     else:
+        from posa_vla.calibration.demos_benchmark import demos_table
+
         demos_table(config)
     return 0
 
@@ -144,145 +140,4 @@ def board_truth(
     return float(np.sqrt((errors**2).mean())), float(metres)
 
 
-def demos_table(config: CalibrateBenchmarkConfig) -> None:
-    rig = load_rig("tabletop")
-    exact = read_poses(config.dataset.folder(), rig)
-    print(
-        f"{'camera':<22}{'mount':<14}{'focal':<7}{'wrong':>6}{'refused':>9}{'marks':>7}{'trusted':>9}{'fit px':>8}"
-        f"{'promised px':>13}{'held-out px':>13}{'95 %':>7}{'worst':>7}{'bar':>7}"
-    )
-    for number, placement in enumerate(placements()):
-        for given in (False, True) if placement.mount == "end_effector" else (False,):
-            for share in (0.0, 0.2):
-                _demos_row(placement, number, exact, config, share, given)
-
-
-def _demos_row(
-    placement: Placement, number: int, exact: EpisodePoses, config: CalibrateBenchmarkConfig, share: float, given: bool
-) -> None:
-    """One line: the mean over the draws that were not refused, and how many were."""
-    rows: list[tuple[float, ...]] = []
-    for repeat in range(config.repeats):
-        rng = np.random.default_rng([config.seed + repeat, number])
-        with contextlib.suppress(PosaError):
-            rows.append(demos_case(placement, exact, config, share, given, rng))
-    said = f"{placement.name:<22}{placement.mount:<14}{'given' if given else 'found':<7}{share:>6.0%}"
-    said += f"{config.repeats - len(rows):>9}"
-    if rows:
-        marks, trusted, fit, promised, held_out, most, _ = np.mean(rows, axis=0)
-        said += (
-            f"{marks:>7.0f}{trusted:>9.1f}{fit:>8.2f}{promised:>13.2f}{held_out:>13.2f}{most:>7.2f}"
-            f"{np.max(rows, axis=0)[-1]:>7.2f}{'4 px':>7}"
-        )
-    print(said, flush=True)
-
-
-def demos_case(
-    placement: Placement,
-    exact: EpisodePoses,
-    config: CalibrateBenchmarkConfig,
-    share: float,
-    given: bool,
-    rng: np.random.Generator,
-) -> tuple[float, ...]:
-    """Marks, trusted ones, px of the fit, px promised, px held out (mean, 95 %, largest).
-
-    Args:
-        share: of wrong marks.
-        given: whether the focal length is given.
-    """
-    if placement.mount == "end_effector":
-        exact = turning(exact, rng)
-    sights = list(_sights(placement, exact))
-    rows, points, pixels, landmark = (np.concatenate(part) for part in zip(*sights, strict=True))
-    chosen = _chosen(placement, exact, rows, landmark, config.marks)
-    marked = pixels[chosen] + rng.normal(size=(len(chosen), 2))
-    wrong = rng.choice(len(chosen), round(share * len(chosen)), replace=False)
-    marked[wrong] = rng.uniform((0, 0), SIZE, (len(wrong), 2))
-    noisy = EpisodePoses(recorded(exact.world_from_ee, *config.pose_sigma, rng), exact.episodes)
-    episode = np.array([_episode(exact, row) for row in rows[chosen]])
-    frame = rows[chosen] - np.array([exact.episodes[index].rows.start for index in episode])
-    numbers = np.array([exact.episodes[index].number for index in episode])
-    marks = Marks(numbers, frame, (marked + 0.5).clip((0, 0), SIZE), np.array([""] * len(chosen)))
-    height = None if placement.mount == "world" else float(points[0, 2])
-    focal = float(placement.lens.matrix[0, 0]) if given else None
-    setup = DemoSetup(placement.mount, SIZE, focal=focal, height=height)
-    result = calibrate_demos(noisy, marks, setup)
-    held_out = np.setdiff1d(np.arange(len(rows)), chosen)
-    seen = result.estimate.camera.project(_in_mount(placement, exact, rows[held_out], points[held_out]))
-    errors = np.linalg.norm(seen - pixels[held_out], axis=1)
-    return (
-        len(chosen),
-        int(result.estimate.trusted.sum()),
-        result.estimate.rms(),
-        float(np.median(result.predicted)),
-        float(errors.mean()),
-        float(np.quantile(errors, 0.95)),
-        float(errors.max()),
-    )
-
-
-def turning(exact: EpisodePoses, rng: np.random.Generator) -> EpisodePoses:
-    """The trajectories with a hand that tilts and turns on its way: the suite's hardly does, which is refused."""
-    poses = exact.world_from_ee.copy()
-    for episode in exact.episodes:
-        steps = np.arange(episode.rows.stop - episode.rows.start)[:, None]
-        waves = np.sin(2 * np.pi * (steps / rng.uniform(20, 40, 3) + rng.uniform(size=3)))
-        turns = Rotation.from_rotvec(waves * np.radians(TURNING))
-        poses[episode.rows, :3, :3] = poses[episode.rows, :3, :3] @ turns.as_matrix()
-    return EpisodePoses(poses, exact.episodes)
-
-
-def _sights(
-    placement: Placement, exact: EpisodePoses
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Of each episode, what the camera sees of it: rows, points (n, 3) m in the world, exact pixels, episode number.
-
-    A camera in the world sees the hand; one on the hand sees the place on the table above which the hand was lowest,
-    until then.
-    """
-    for number, episode in enumerate(exact.episodes):
-        rows = np.arange(episode.rows.start, episode.rows.stop)
-        places = exact.world_from_ee[rows, :3, 3]
-        if placement.mount == "end_effector":
-            lowest = int(places[:, 2].argmin())
-            rows, places = rows[:lowest], np.tile([*places[lowest, :2], 0.0], (lowest, 1))
-        local = _in_mount(placement, exact, rows, places) @ placement.cam_from_mount[:3, :3].T
-        local += placement.cam_from_mount[:3, 3]
-        pixels = distorted(local, placement.lens.matrix, np.zeros(4)) if len(rows) else np.empty((0, 2))
-        seen = (local[:, 2] > MINIMUM_DEPTH) & (pixels > 0).all(axis=1) & (pixels < SIZE).all(axis=1)
-        yield rows[seen], places[seen], pixels[seen], np.full(int(seen.sum()), number)
-
-
-def _in_mount(placement: Placement, exact: EpisodePoses, rows: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (n, 3) m in the world, each at its row -> the camera's mount's frame."""
-    if placement.mount == "world":
-        return points
-    poses = exact.world_from_ee[rows]
-    return np.einsum("nji,nj->ni", poses[:, :3, :3], points - poses[:, :3, 3])
-
-
-def _chosen(
-    placement: Placement, exact: EpisodePoses, rows: np.ndarray, landmark: np.ndarray, count: int
-) -> np.ndarray:
-    """Indices into ``rows``: the frames that ``posa-vla calibrate mark`` would choose among those in view."""
-    poses = exact.world_from_ee[rows]
-    if placement.mount == "world":
-        return np.sort(farthest(poses[:, :3, 3], count))
-    numbers, sizes = np.unique(landmark, return_counts=True)
-    often = numbers[sizes >= 2 * PER_EPISODE]
-    if len(often) < EPISODES:
-        raise PosaError(f"the camera {placement.name!r} sees the table in only {len(often)} episodes: record more")
-    chosen = []
-    for number in often[np.linspace(0, len(often) - 1, EPISODES).astype(int)]:
-        mine = np.flatnonzero(landmark == number)
-        features = np.concatenate([poses[mine, :3, 3], RADIAN * poses[mine, :3, 0]], axis=1)
-        chosen.append(mine[farthest(features, count // EPISODES)])
-    return np.concatenate(chosen)
-
-
-def _episode(exact: EpisodePoses, row: int) -> int:
-    return next(index for index, item in enumerate(exact.episodes) if row < item.rows.stop)
-
-
-__all__ = ["CalibrateBenchmarkConfig", "board_truth", "demos_case", "main"]
+__all__ = ["CalibrateBenchmarkConfig", "board_truth", "main"]

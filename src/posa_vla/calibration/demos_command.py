@@ -7,6 +7,8 @@ from pathlib import Path
 import draccus
 import numpy as np
 
+from posa_vla.calibration.clicks import MARKS_ARE
+from posa_vla.calibration.closes import read_closes
 from posa_vla.calibration.demos import DemoCalibration, DemoSetup, calibrate_demos
 from posa_vla.calibration.marks import read_marks
 from posa_vla.calibration.poses import image_size, read_poses
@@ -25,17 +27,19 @@ class DemosConfig:
 
     Args:
         dataset: the LeRobotDataset whose frames were marked.
-        marks: CSV of episode, frame, u, v (pixels of the stored picture, 0 at the left/top edge) and, for a camera
-            on the hand, optionally point: which resting point the mark shows.
+        marks: CSV of episode, frame, u, v (pixels of the stored picture, 0 at the left/top edge) and, for resting
+            points, optionally point: which of them the mark shows.
         rig: rig file to update or, with --pose.* and --gripper.*, to create.
         camera: its name in the dataset, observation.images.NAME.
-        mount: world (marks show the hand) or end_effector (marks show points that rest in the world).
+        mount: world (marks show the hand) or end_effector.
+        marks_are: mount end_effector: grasp (where the gripper will close next, marked before it does) or resting (any
+            point that rests in the world; the hand has to tilt).
         pose: of a new rig: where the EE pose is.
         gripper: of a new rig: where the gripper command is.
         focal: focal length in pixels where it is known; else it is estimated.
         principal: principal point in OpenCV's pixels where it is known; else the image's centre.
-        point_height: metres, world height of all the points marked, where it is known (mount end_effector).
-        shared_points: equal point names mean the same place in all episodes (mount end_effector).
+        point_height: metres, world height of all the points marked, where it is known (resting).
+        shared_points: equal point names mean the same place in all episodes (resting).
         flip_horizontal: the stored picture is mirrored left-right.
         flip_vertical: the stored picture is mirrored top-bottom.
         report: HTML file with pictures and residuals; by default RIG.CAMERA.html beside the rig; "none" leaves it out.
@@ -46,6 +50,7 @@ class DemosConfig:
     rig: Path | None = None
     camera: str = "head"
     mount: str = "world"
+    marks_are: str = "grasp"
     pose: PoseArgs = field(default_factory=PoseArgs)
     gripper: GripperArgs = field(default_factory=GripperArgs)
     focal: float | None = None
@@ -63,6 +68,8 @@ def main(argv: list[str]) -> int:
         raise PosaError("--marks=FILE.csv is missing" if config.marks is None else "--rig=FILE.yaml is missing")
     if config.mount not in MOUNTS:
         raise unknown_name("mount", config.mount, MOUNTS)
+    if config.marks_are not in MARKS_ARE:
+        raise unknown_name("meaning of the marks", config.marks_are, MARKS_ARE)
     root = config.dataset.folder()
     rig = open_rig(config.rig, config.pose, config.gripper)
     size = image_size(root, config.camera)
@@ -81,8 +88,12 @@ def main(argv: list[str]) -> int:
         rig.rig.pose.tool,
         config.point_height,
         config.shared_points,
+        config.marks_are,
     )
-    result = calibrate_demos(poses, marks, setup)
+    if (setup.height is not None or setup.shared) and not setup.resting:
+        raise PosaError("--point_height and --shared_points are about resting points: give --marks_are=resting too")
+    closes = read_closes(root, rig.rig, poses) if setup.grasp else None
+    result = calibrate_demos(poses, marks, setup, closes)
     camera = result.estimate.camera.camera(config.camera, size, setup.mount, setup.flips)
     report = config.report or config.rig.with_name(f"{config.rig.stem}.{config.camera}.html")
     if report.name != "none":

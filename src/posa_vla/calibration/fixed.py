@@ -1,4 +1,7 @@
-"""A camera fixed in the world from pixels of the hand and its positions: robust PnP with unknown focal length."""
+"""A camera from pixels of places that are known in its mount's frame: robust PnP with unknown focal length.
+
+Places of the hand for a camera in the world; places of later grasps, in the hand's frame, for a camera on the hand.
+"""
 
 import cv2
 import numpy as np
@@ -22,16 +25,27 @@ def fit_fixed(
     focal: float | None = None,
     principal: tuple[float, float] | None = None,
 ) -> Estimate | None:
-    """Points (N, 3) m in the world and their OpenCV pixels (N, 2) -> the camera, or None where nothing agrees.
+    """Points (N, 3) m in the mount's frame and their OpenCV pixels (N, 2) -> the camera, or None where nothing agrees.
 
     Args:
         size: width and height of the image in pixels.
         focal: pixels, where it is known; None estimates it.
         principal: OpenCV pixels; None takes the image's centre.
     """
-    principal = image_centre(size) if principal is None else principal
     frames = np.broadcast_to(np.eye(4), (len(points), 4, 4))
-    sightings = Sightings(pixels, frames, np.arange(len(points)), known=points)
+    return fit_known(Sightings(pixels, frames, np.arange(len(points)), known=points), size, focal, principal)
+
+
+def fit_known(
+    sightings: Sightings,
+    size: tuple[int, int],
+    focal: float | None = None,
+    principal: tuple[float, float] | None = None,
+) -> Estimate | None:
+    """`fit_fixed` for known landmarks in another frame than the mount's."""
+    assert sightings.known is not None
+    principal = image_centre(size) if principal is None else principal
+    points, pixels = sightings.in_mount(sightings.known), sightings.pixels
     scale = max(size)
     guesses = []
     for guess in [focal] if focal else FOCALS * scale:
@@ -39,7 +53,7 @@ def fit_fixed(
         if camera is not None:
             guesses.append((_cost(camera, sightings, RANSAC_SHARE * scale), camera))
     guesses.sort(key=lambda pair: pair[0])
-    estimates = [fit(camera, points, sightings, focal is not None) for _, camera in guesses[:REFINED]]
+    estimates = [fit(camera, sightings.known, sightings, focal is not None) for _, camera in guesses[:REFINED]]
     estimates = [estimate for estimate in estimates if estimate.trusted.sum() >= 4]
     if not estimates:
         return None

@@ -49,7 +49,7 @@ def fit_hand(
     """
     principal = image_centre(size) if principal is None else principal
     ee_from_world = np.linalg.inv(world_from_ee)
-    sightings = Sightings(pixels, ee_from_world, landmark, None, height)
+    sightings = Sightings(pixels, ee_from_world, landmark, height=height)
     candidates = []
     for guess in [focal] if focal else FOCALS * max(size):
         candidates += _candidates(sightings, world_from_ee, float(guess), principal)

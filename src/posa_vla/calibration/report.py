@@ -89,7 +89,7 @@ def _sigmas(result: DemoCalibration, setup: DemoSetup, sigma: np.ndarray) -> lis
         ("orientation, about the camera's axes", ", ".join(turns)),
     ]
     points = result.estimate.landmarks
-    if setup.mount != "world":
+    if setup.resting:
         found = points[np.isfinite(points).all(axis=1)]
         rows.append(("points found, world, m", "; ".join(np.array2string(p, precision=3) for p in found[:12])))
     return rows

@@ -30,14 +30,7 @@ def check_features(features: Mapping[str, Any], rig: Rig, with_gripper: bool = T
     for key in (ANCHORS, STEPS_TO_INTERACTION):
         if key in features:
             raise PosaError(f"the dataset has {key!r} already: label the dataset it was made from")
-    meaning = "joints" if isinstance(rig.pose, JointSource) else "EE pose"
-    needed = [(meaning, rig.pose.column, max(rig.pose.indices))]
-    if with_gripper and rig.gripper.command:
-        needed.append(("gripper command", rig.gripper.command.column, rig.gripper.command.index))
-    if with_gripper and rig.gripper.width:
-        needed.append(("finger width", rig.gripper.width.column, max(rig.gripper.width.indices)))
-    for meaning, key, index in needed:
-        _check_vector(features, rig, meaning, key, index)
+    check_columns(features, rig, with_gripper)
 
     recorded = {camera_name(key): item for key, item in features.items() if _is_colour(key, item)}
     for name in recorded:
@@ -54,6 +47,18 @@ def check_features(features: Mapping[str, Any], rig: Rig, with_gripper: bool = T
                 f"are {found}; use the rig they were recorded with"
             )
         _check_image_size(rig, camera.name, recorded[camera.name])
+
+
+def check_columns(features: Mapping[str, Any], rig: Rig, with_gripper: bool = True) -> None:
+    """The columns that the rig takes pose and gripper from, and how many numbers they hold."""
+    meaning = "joints" if isinstance(rig.pose, JointSource) else "EE pose"
+    needed = [(meaning, rig.pose.column, max(rig.pose.indices))]
+    if with_gripper and rig.gripper.command:
+        needed.append(("gripper command", rig.gripper.command.column, rig.gripper.command.index))
+    if with_gripper and rig.gripper.width:
+        needed.append(("finger width", rig.gripper.width.column, max(rig.gripper.width.indices)))
+    for meaning, key, index in needed:
+        _check_vector(features, rig, meaning, key, index)
 
 
 def _check_vector(features: Mapping[str, Any], rig: Rig, meaning: str, key: str, index: int) -> None:
