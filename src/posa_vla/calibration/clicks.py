@@ -131,9 +131,7 @@ def in_hand(world_from_ee: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def _later(poses: EpisodePoses, rows: np.ndarray, lag: int) -> np.ndarray:
     """world_from_ee (N, 4, 4) of ``lag`` frames later, within the same episode."""
-    first, last = np.zeros(len(poses.world_from_ee), int), np.zeros(len(poses.world_from_ee), int)
-    for episode in poses.episodes:
-        first[episode.rows], last[episode.rows] = episode.rows.start, episode.rows.stop - 1
+    first, last = poses.bounds()
     return poses.world_from_ee[np.clip(rows + lag, first[rows], last[rows])]
 
 

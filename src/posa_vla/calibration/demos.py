@@ -22,8 +22,8 @@ AGREEING = 0.6
 """Share of the marks that a believable camera explains; up to a third may be mistakes."""
 WORST_FIT, WORST_GRASP_FIT, WORST_PREDICTION = 0.02, 0.05, 0.02
 """Of the image's longer side: root mean square error of the trusted marks, which is larger for grasps, since from near
-a millimetre is several pixels; and the expected error of projecting
-points of the workspace (95th percentile), beyond which the marks do not determine the camera."""
+a millimetre is several pixels; and the expected error of projecting points of the workspace (95th percentile), beyond
+which the marks do not determine the camera."""
 LEAST_SPREAD = 10.0
 """Millimetres across the line that the marked places lie along; the hand's positions are known to some 2 mm."""
 FARTHEST, LONGEST = 10.0, 8.0
@@ -183,10 +183,7 @@ def workspace(poses: EpisodePoses, setup: DemoSetup, estimate: Estimate, closes:
         rows = np.flatnonzero(closes >= 0)
         later = closes[rows]
     else:
-        last = np.zeros(len(poses.world_from_ee), int)
-        for episode in poses.episodes:
-            last[episode.rows] = episode.rows.stop - 1
-        later = rng.integers(rows, last[rows] + 1)
+        later = rng.integers(rows, poses.bounds()[1][rows] + 1)
     points = in_hand(poses.world_from_ee[rows], fingertips(poses.world_from_ee[later], setup.tool))
     pixels = estimate.camera.project(points)
     depth = estimate.camera.in_camera(points)[:, 2]

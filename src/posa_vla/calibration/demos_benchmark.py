@@ -144,7 +144,7 @@ def turning(exact: EpisodePoses, rng: np.random.Generator) -> EpisodePoses:
 
 def _marks(exact: EpisodePoses, rows: np.ndarray, pixels: np.ndarray) -> Marks:
     """As the page would save them: OpenCV's pixels (N, 2) -> pixels of the stored picture, inside it."""
-    episodes = [next(item for item in exact.episodes if row < item.rows.stop) for row in rows]
+    episodes = [exact.episode_of(row) for row in rows]
     numbers = np.array([item.number for item in episodes])
     frames = rows - np.array([item.rows.start for item in episodes])
     return Marks(numbers, frames, (pixels + 0.5).clip((0, 0), SIZE), np.array([""] * len(rows)))

@@ -164,7 +164,7 @@ def write_page(
     frames: list[dict[str, Any]] = []
     grasps = np.unique(closes[rows]) if closes is not None else np.empty(0, int)
     for row, image in zip(rows, images, strict=True):
-        episode = next(item for item in poses.episodes if row < item.rows.stop)
+        episode = poses.episode_of(row)
         frame = int(row) - episode.rows.start
         frames.append({"episode": episode.number, "frame": frame, "image": picture_uri(image, quality=92)})
         if closes is not None:

@@ -23,6 +23,17 @@ class EpisodePoses:
     world_from_ee: np.ndarray
     episodes: list[EpisodeRows]
 
+    def episode_of(self, row: int) -> EpisodeRows:
+        """The episode that a row belongs to."""
+        return next(item for item in self.episodes if row < item.rows.stop)
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) first and last row of each row's episode."""
+        first, last = np.zeros(len(self.world_from_ee), int), np.zeros(len(self.world_from_ee), int)
+        for episode in self.episodes:
+            first[episode.rows], last[episode.rows] = episode.rows.start, episode.rows.stop - 1
+        return first, last
+
     def row(self, episode: int, frame: int) -> int:
         for item in self.episodes:
             if item.number == episode:

@@ -127,7 +127,7 @@ class TabletopEnv(gym.Env):
         self.data = mujoco.MjData(self.model)
         self.slots, self.fixtures = Slots(self.model), Fixtures(self.model)
         self.robot = Robot(self.model, self.data)
-        self.touch = Touch(self.model) if contacts or self.family.contacts else None
+        self.touch = Touch(self.model, measuring=contacts or self.family.contacts)
         self.renderer = SceneRenderer(self.model, image_size)
         self._ids = scene_ids(self.model)
         self.episode: Episode | None = None
@@ -148,7 +148,7 @@ class TabletopEnv(gym.Env):
         finger = FINGER_OPEN if self.family.gripper_open else 0.0
         self.robot.place(np.array(NEUTRAL) + self.episode.home_noise, finger)
         self._held = self._steps = 0
-        self._simulate(SETTLE_STEPS)
+        self.touch.step(self.data, SETTLE_STEPS)
         self._draw_screen()
         self._refresh()
         self._start_heights = self._heights()
@@ -162,7 +162,7 @@ class TabletopEnv(gym.Env):
         if action.shape != (7,) or not np.isfinite(action).all():
             raise PosaError(f"an action is 7 finite numbers in [-1, 1], found shape {action.shape}: {action}")
         self.robot.command(np.clip(action, -1, 1))
-        self._simulate(SUBSTEPS)
+        self.touch.step(self.data, SUBSTEPS)
         self._steps += 1
         self._draw_screen()
         self._refresh()
@@ -275,11 +275,11 @@ class TabletopEnv(gym.Env):
 
     def touches(self, slot: int) -> bool:
         """Whether the hand touched an object in the last control step; needs `contacts`."""
-        return self.slots.bodies[slot] in self._forces()
+        return self.slots.bodies[slot] in self.touch.forces
 
     def contact_force(self) -> float:
         """Force (N) of the hand on all that moves freely, the mean of the last control step; needs `contacts`."""
-        return sum(self._forces().values())
+        return sum(self.touch.forces.values())
 
     def left(self, slot: int) -> bool:
         """Whether the hand is open and away from an object."""
@@ -287,18 +287,6 @@ class TabletopEnv(gym.Env):
         return bool(self.robot.opening > LEFT_OPENING and distance > LEFT_DISTANCE)
 
     # --- inside ---
-
-    def _simulate(self, substeps: int) -> None:
-        """Measuring contacts makes a control step a third longer, so it is done only where it is asked for."""
-        if self.touch is None:
-            mujoco.mj_step(self.model, self.data, substeps)
-        else:
-            self.touch.step(self.data, substeps)
-
-    def _forces(self) -> dict[int, float]:
-        if self.touch is None:
-            raise PosaError(f"the family {self.family.name!r} measures no contacts by itself: pass contacts=True")
-        return self.touch.forces
 
     def _draw_screen(self) -> None:
         """Where the screen is now, in the condition that has one."""
