@@ -12,6 +12,7 @@ from posa_vla.experiments import committed, tables
 from posa_vla.experiments.anchor_tables import auc
 from posa_vla.experiments.markdown import replace_section
 from posa_vla.experiments.numbers import groups
+from posa_vla.experiments.plots import training_figure
 
 PAGE = "# Results\n\n<!-- experiment:toy -->\nold\n<!-- /experiment:toy -->\n\nThe end.\n"
 
@@ -107,6 +108,18 @@ def test_success_against_demonstrations_is_drawn(project):
     text = tables.render(read(project))
     rows = [line.split(" | ")[1:3] for line in text.splitlines() if line.startswith("| full |")]
     assert rows[:2] == [["few", "2 (1)"], ["many", "20 (10)"]]  # two categories
+
+
+def test_a_policy_that_logs_one_loss_has_its_curve_among_the_action_losses(project):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    assert project.run(seeds="0") == 0 and project.run(report=True) == 0
+    found = groups(read(project))
+    peer = found[1].cells[0]["training"]
+    peer["curve"] = [{"step": step, "loss": 1 / step} for step in (50, 100)]
+    figure = training_figure(pyplot, found)
+    losses = next(axis for axis in figure.axes if axis.get_title() == "action loss")
+    assert [list(line.get_xdata()) for line in losses.lines][1:] == [[50, 100]]
+    assert [text.get_text() for text in figure.axes[-1].get_legend().get_texts()] == [g.variant for g in found]
 
 
 def test_a_variant_may_be_compared_with_another_than_the_reference(project):

@@ -50,15 +50,14 @@ def _pyplot() -> Any:
 
 def success_figure(plt: Any, content: dict[str, Any], found: Sequence[Group]) -> Any:
     """Success with its interval per variant, a dot per seed; one panel per condition."""
-    names = conditions(content)
+    names, colours = conditions(content), _colours(found)
     labels = [_label(content, group) for group in found]
     figure, axes = plt.subplots(
         1, len(names), sharey=True, squeeze=False, figsize=(2.5 + 2.4 * len(names), 1.2 + 0.34 * len(found))
     )
     for axis, condition in zip(axes[0], names, strict=True):
         for row, group in enumerate(found):
-            colour = "C1" if group.variant in content["against"].values() else "C0"
-            _interval(axis, group.success(condition), row, colour)
+            _interval(axis, group.success(condition), row, colours[group.variant])
             rates = group.seed_rates(condition)
             axis.plot([100 * value for value in rates], [row + 0.22] * len(rates), ".", color="0.5", markersize=3)
         axis.set(title=condition, xlim=(-3, 103), xlabel="success, %")
@@ -81,28 +80,35 @@ def training_figure(plt: Any, found: Sequence[Group]) -> Any:
     drawn = [(key, lines) for key, lines in points if lines]
     if not drawn:
         return None
+    colours = _colours(found)
     figure, axes = plt.subplots(1, len(drawn), squeeze=False, figsize=(4.2 * len(drawn), 3.2))
     for axis, (key, lines) in zip(axes[0], drawn, strict=True):
-        named = set()
-        for label, index, steps, values in lines:
-            axis.plot(steps, values, color=f"C{index % 10}", linewidth=1, label=None if label in named else label)
-            named.add(label)
+        for variant, steps, values in lines:
+            axis.plot(steps, values, color=colours[variant], linewidth=1)
         axis.set(title=CURVES[key], xlabel="step", yscale="log" if key == "action_loss" else "linear")
-    axes[0][-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    shown = {variant for _, lines in drawn for variant, _, _ in lines}
+    handles = [plt.Line2D([], [], color=colour, label=name) for name, colour in colours.items() if name in shown]
+    axes[0][-1].legend(handles=handles, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def _lines(found: Sequence[Group], key: str) -> list[tuple[str, int, list[int], list[float]]]:
-    """(label, colour, steps, values) of every cell that logged `key`."""
+def _colours(found: Sequence[Group]) -> dict[str, str]:
+    """A variant has the same colour in every plot."""
+    return {variant: f"C{i % 10}" for i, variant in enumerate(dict.fromkeys(group.variant for group in found))}
+
+
+def _lines(found: Sequence[Group], key: str) -> list[tuple[str, list[int], list[float]]]:
+    """(variant, steps, values) of every cell that logged `key`."""
     part = "evaluations" if key.startswith("eval_") else "curve"
-    labels = list(dict.fromkeys(group.variant for group in found))
     lines = []
     for group in found:
         for cell in group.cells:
-            points = [p for p in (cell["training"] or {}).get(part, []) if key in p]
+            logged = (cell["training"] or {}).get(part, [])
+            # Policies of LeRobot's log one loss, that of their actions.
+            name = "loss" if key == "action_loss" and not any(key in p for p in logged) else key
+            points = [p for p in logged if name in p]
             if points:
-                steps, values = [p["step"] for p in points], [p[key] for p in points]
-                lines.append((group.variant, labels.index(group.variant), steps, values))
+                lines.append((group.variant, [p["step"] for p in points], [p[name] for p in points]))
     return lines
 
 
