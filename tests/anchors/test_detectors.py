@@ -123,6 +123,20 @@ def test_a_noisy_force_with_impacts_is_cut_in_any_unit(unit):
         assert contacts(unit * force) == [(40, "touch"), (80, "release")]
 
 
+def test_one_hard_blow_does_not_hide_the_touches_of_the_other_episodes():
+    rng = np.random.default_rng(2)
+    episodes = [touches((0, 30), (force, 12), (0, 18)) for force in rng.uniform(1, 4, 20)]
+    episodes[7][20:44] = rng.uniform(60, 90, 24)  # 2 % of all frames, at twenty times the force of a push
+    config = contact.resolve(ContactConfig(), episodes)
+    assert all(len(find_contacts(sizes, FPS, config)) == 2 for sizes in episodes)
+
+
+def test_short_episodes_of_noise_are_not_taken_for_touches():
+    rng = np.random.default_rng(3)
+    with pytest.raises(PosaError, match="shows no two levels"):
+        contact.resolve(ContactConfig(), [np.abs(rng.normal(5, 1, 30)) for _ in range(60)])
+
+
 def test_an_offset_is_taken_off_where_asked():
     wrench = np.tile([0.0, -9.0, 2.0], (60, 1))
     wrench[30:45] += [0.0, 9.0, 1.0]  # with the offset the norm gets smaller

@@ -39,7 +39,8 @@ class ContactConfig:
         rest: whether what each episode measures in its first half second is taken off first: for a sensor with an
             offset, where the hand starts free.
         on: value at or above which it touches. None: from the data, a quarter of the way from the level of a free
-            hand to that of a touching one, at least six standard deviations of the former.
+            hand to that of a touching one, at least six standard deviations of the former; each the median over
+            the episodes that show two levels, so that one hard blow decides nothing.
         off: value at or below which it no longer does. None: half of that way.
         min_seconds: for which a change must last. Ours: 0.1, longer than a chattering contact or a spike.
         release: whether the end of a contact is an interaction too, as an opening of the gripper is.
@@ -90,14 +91,20 @@ def resolve(config: ContactConfig, sizes: Sequence[np.ndarray], what: str = "the
                 f"on={config.on:g}: correct them (the unit is the column's), or leave both out"
             )
         return config
-    free, touching, noise = levels(values)
-    if touching - free < APART * noise:
+    found = [levels(size) for size in sizes if size.max() > size.min()]
+    told = [three for three in found if _are_two(*three)]
+    if not told or not _are_two(*levels(values)):  # few frames of noise may look like two levels, not all together
         raise PosaError(
             f"{what} shows no two levels, free and touching (it runs from {low:.4g} to {high:.4g}): give --contact.on "
             "and --contact.off, take an offset off with --contact.rest=true, or choose another column"
         )
+    free, touching, noise = np.median(told, axis=0).tolist()
     above = max(ON * (touching - free), NOISE * noise)
     return replace(config, on=free + above, off=free + OFF / ON * above)
+
+
+def _are_two(free: float, touching: float, noise: float) -> bool:
+    return touching - free >= APART * noise
 
 
 def levels(values: np.ndarray) -> tuple[float, float, float]:
