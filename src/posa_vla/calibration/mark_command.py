@@ -88,7 +88,9 @@ def main(argv: list[str]) -> int:
         rows = (spread_rows if clicked == "hand" else resting_rows)(poses, config.frames or FRAMES)
     write_page(config.output, root, config.camera, clicked, size, poses, rows, closes)
     count = "40" if clicked == "grasp" else str(len(rows))
-    print(f"open {config.output} in a browser, click in {count} of its {len(rows)} frames, save marks-{config.camera}.csv")
+    print(
+        f"open {config.output} in a browser, click in {count} of its {len(rows)} frames, save marks-{config.camera}.csv"
+    )
     return 0
 
 

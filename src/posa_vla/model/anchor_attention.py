@@ -26,11 +26,16 @@ class AnchorAttention(nn.Module):
         self.bias = nn.Parameter(torch.tensor(-2.0))  # most patches are no anchor
 
     def forward(self, text: Tensor, patches: Tensor) -> Tensor:
-        """text (B, Dt), patches (B, C, P, Dv) → logits (B, C, P), float32."""
-        B, C, P, _ = patches.shape
-        q = self.query(text).view(B, self.heads, -1)
-        k = self.key(patches).view(B, C, P, self.heads, -1)
-        logits = torch.einsum("bhd,bcphd->bcp", q, k).float() / (self.heads * math.sqrt(q.shape[-1]))
+        """text (B, Dt), patches (B, C, P, Dv) → logits (B, C, P), float32.
+
+        The mean over heads of dot products is one dot product, and q·(W f + b) = (Wᵀq)·f + q·b: the query goes
+        through the key's weights once, instead of every patch.
+        """
+        q = self.query(text)  # (B, heads·d)
+        asked = q @ self.key.weight  # (B, Dv)
+        offset = q.float() @ self.key.bias.float()  # (B,)
+        logits = torch.einsum("bv,bcpv->bcp", asked, patches).float() + offset[:, None, None]
+        logits = logits / math.sqrt(self.heads * q.shape[-1])
         return logits * self.log_scale.exp() + self.bias
 
 
