@@ -60,6 +60,13 @@ class Group:
         rows = [row for cell in self.cells for row in cell["conditions"]]
         return Rate(sum(row["wrong_object"]["count"] for row in rows), sum(row["episodes"] for row in rows))
 
+    def stages(self) -> dict[str, Rate]:
+        """Episodes that reached each stage of the task, all conditions together."""
+        rows = [row for cell in self.cells for row in cell["conditions"] if row["stages"]]
+        names = dict.fromkeys(name for row in rows for name in row["stages"])
+        trials = sum(row["episodes"] for row in rows)
+        return {name: Rate(sum(row["stages"][name]["count"] for row in rows), trials) for name in names}
+
     def errors(self) -> int:
         return sum(row["errors"] for cell in self.cells for row in cell["conditions"])
 

@@ -7,7 +7,7 @@ from posa_vla.evaluation.intervals import newcombe
 from posa_vla.experiments.anchor_tables import anchor_tables
 from posa_vla.experiments.estimate import duration
 from posa_vla.experiments.markdown import DASH, number, percent, rate, table
-from posa_vla.experiments.numbers import Group, conditions, demonstrations, groups
+from posa_vla.experiments.numbers import Group, Rate, conditions, demonstrations, groups
 
 Column = tuple[str, Callable[[Group], str]]
 
@@ -50,9 +50,13 @@ def success_tables(content: dict[str, Any], found: list[Group]) -> list[str]:
         ("M numbers", lambda g: number(g.millions(), 2)),
     ]
     parts = [_grouped(columns, found)]
+    first = columns[: 1 + 2 * several]
+    stages = list(dict.fromkeys(stage for group in found for stage in group.stages()))
+    if len(stages) > 1:
+        parts.append("Stages of the task reached, all conditions and seeds pooled:")
+        parts.append(_grouped([*first, *(_stage_column(stage) for stage in stages)], found))
     names = conditions(content)
     if len(names) > 1:
-        first = columns[: 1 + 2 * several]
         parts.append("Success per condition, seeds pooled:")
         parts.append(_grouped([*first, *(_condition_column(name) for name in names)], found))
     return parts
@@ -68,6 +72,10 @@ def _demonstrations(content: dict[str, Any]) -> Column:
 
 def _condition_column(name: str) -> Column:
     return name, lambda group: rate(group.success(name))
+
+
+def _stage_column(name: str) -> Column:
+    return name, lambda group: rate(group.stages().get(name, Rate(0, 0)))
 
 
 def _expert(group: Group) -> str:
