@@ -21,7 +21,16 @@ from posa_vla.calibration.command import WAYS
 from posa_vla.cli import COMMANDS, main
 from posa_vla.training import trainer
 
-ROLLOUT = {"device", "duration", "fps", "inference.type", "robot.max_relative_target", "strategy.type", "task"}
+ROLLOUT = {
+    "dataset.fps",
+    "device",
+    "duration",
+    "fps",
+    "inference.type",
+    "robot.max_relative_target",
+    "strategy.type",
+    "task",
+}
 FOREIGN = ROLLOUT | {"env.type", "env.family"}
 """Options of LeRobot's commands that stand alone in the text."""
 
