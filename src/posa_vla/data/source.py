@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
-from lerobot.utils.constants import OBS_IMAGES
 
 from posa_vla import contract
+from posa_vla.data.features import image_sides
 from posa_vla.errors import PosaError
 
 INDEX_COLUMNS = ("index", "episode_index", "frame_index", "task_index", "timestamp")
@@ -96,8 +96,7 @@ class Source:
         shape = tuple(self.meta.features[key]["shape"])
         if len(shape) != 3 or 3 not in (shape[0], shape[2]):
             raise PosaError(f"{self.root}: {key} should be colour images (H, W, 3) or (3, H, W), found {shape}")
-        height, width = shape[:2] if shape[2] == 3 else shape[1:]
-        return CameraSource(key.removeprefix(f"{OBS_IMAGES}."), key, height, width)
+        return CameraSource(contract.camera_name(key), key, *image_sides(self.meta.features[key]))
 
     def segments(self) -> list[Segment]:
         """Every camera's files; together they cover each row of the dataset once per camera."""
