@@ -12,6 +12,7 @@ from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 
 from posa_vla import contract
 from posa_vla.data.features import image_sides
+from posa_vla.data.rewriting import flat_values
 from posa_vla.errors import PosaError
 
 INDEX_COLUMNS = ("index", "episode_index", "frame_index", "task_index", "timestamp")
@@ -155,7 +156,7 @@ class Source:
         for key in keys:
             feature = self.meta.features[key]
             shape = () if key in INDEX_COLUMNS else tuple(feature["shape"])
-            columns[key] = _to_numpy(table[key]).astype(feature["dtype"]).reshape(self.num_frames, *shape)
+            columns[key] = flat_values(table[key])[0].astype(feature["dtype"]).reshape(self.num_frames, *shape)
         if not np.array_equal(columns["index"], np.arange(self.num_frames)):
             raise PosaError(f"{self.root}: the tables' index does not count from 0 to {self.num_frames - 1}")
         for key in MUST_BE_FINITE:
@@ -173,17 +174,6 @@ class Source:
         if [index for index, _ in by_index] != list(range(len(by_index))):
             raise PosaError(f"{self.root}: meta/tasks.parquet does not number its sentences from 0 on")
         return [str(sentence) for _, sentence in by_index]
-
-
-def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of scalars or of nested lists as one flat array."""
-    chunks = []
-    for chunk in column.chunks:
-        flat = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
-        while pa.types.is_list(flat.type) or pa.types.is_fixed_size_list(flat.type):
-            flat = flat.flatten()
-        chunks.append(flat.to_numpy(zero_copy_only=False))
-    return np.concatenate(chunks)
 
 
 def _digest_file(path: Path) -> bytes:
