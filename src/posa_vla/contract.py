@@ -57,9 +57,18 @@ LANGUAGE_TOKENS = "observation.language.tokens"
 LANGUAGE_MASK = "observation.language.attention_mask"
 
 
+LONE_IMAGE = "observation.image"
+"""LeRobot's key in datasets of one camera; the camera's name is then ``image``."""
+
+
 def image_key(camera: str) -> str:
     """``observation.images.<camera>``: uint8 video in the dataset, float32 (3, H, W) in [0, 1] in a batch."""
     return f"{OBS_IMAGES}.{camera}"
+
+
+def camera_name(key: str) -> str:
+    """The camera of an image key: all of ``<name>``, dots included, or ``image`` of `LONE_IMAGE`."""
+    return key.removeprefix(f"{OBS_IMAGES}.").removeprefix("observation.")
 
 
 __all__ = [
@@ -74,6 +83,7 @@ __all__ = [
     "HEAD",
     "LANGUAGE_MASK",
     "LANGUAGE_TOKENS",
+    "LONE_IMAGE",
     "RAW_STATE",
     "STATE",
     "STEPS_TO_INTERACTION",
@@ -82,5 +92,6 @@ __all__ = [
     "TASK_INDEX",
     "VISIBILITY",
     "WRIST",
+    "camera_name",
     "image_key",
 ]

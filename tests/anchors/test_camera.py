@@ -93,3 +93,9 @@ def test_frames_must_meet():
 def test_a_pose_row_becomes_world_from_ee():
     hand = world_from_ee(np.array([[1.0, 2, 3, np.sqrt(0.5), 0, 0, np.sqrt(0.5)]]))  # 90 degrees about z
     np.testing.assert_allclose(hand.apply(np.array([[1.0, 0, 0]])), [[1, 3, 3]], atol=1e-12)
+
+
+@pytest.mark.parametrize("lens", [{"fx": np.nan}, {"fy": np.inf}, {"cx": np.nan}, {"fx": -500.0}, {"width": 0}])
+def test_a_lens_that_would_give_no_finite_pixels_is_refused(lens):
+    with pytest.raises(PosaError, match="must be positive"):
+        replace(PLAIN, **lens)

@@ -4,11 +4,19 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from posa_vla.anchors.pose import homogeneous
+from posa_vla.calibration.adjustment import Estimate, Sightings
+from posa_vla.calibration.fixed import fit_known
 from posa_vla.calibration.pinhole import Pinhole, image_centre
 
 SIZE = (640, 480)
 LOW, HIGH = np.array([0.30, -0.30, 0.02]), np.array([0.65, 0.30, 0.30])
 """Metres: the box that the hand moves in."""
+
+
+def fit_fixed(points, pixels, size, focal=None) -> Estimate | None:
+    """The camera from points (N, 3) m in its mount's frame and their OpenCV pixels (N, 2)."""
+    frames = np.broadcast_to(np.eye(4), (len(points), 4, 4))
+    return fit_known(Sightings(pixels, frames, np.arange(len(points)), known=points), size, focal)
 
 
 def looking(position, target, focal, size=SIZE) -> Pinhole:

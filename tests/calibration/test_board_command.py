@@ -79,6 +79,8 @@ def mistakes(rows, tmp_path):
     yield table(tmp_path / "text.csv", [("a", *rows[0, 1:]), *rows[1:]]), "something else than numbers"
     named = [(*row, f"shot_{number + 1}.png") for number, row in enumerate(rows)]
     yield table(tmp_path / "named.csv", named, (*COLUMNS, "image")), "no pose for shot_0.png"
+    twice = [(*row, f"shot_{min(number, 10)}.png") for number, row in enumerate(rows)]
+    yield table(tmp_path / "twice.csv", twice, (*COLUMNS, "image")), "shot_10.png in 2 rows"
     swapped = rows[:, [0, 1, 2, 4, 5, 6, 3]]
     yield table(tmp_path / "swapped.csv", swapped), "name their columns"
     yield tmp_path / "missing.csv", "cannot read the poses"

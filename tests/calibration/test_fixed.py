@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-from camera_fakes import HIGH, LOW, SIZE, looking, spoiled
-
-from posa_vla.calibration.fixed import fit_fixed
+from camera_fakes import HIGH, LOW, SIZE, fit_fixed, looking, spoiled
 
 PLACES = [(1.1, 0.0, 0.6), (0.9, 0.7, 0.5), (0.2, -0.9, 0.9)]
 

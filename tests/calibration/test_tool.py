@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from camera_fakes import looking
+from camera_fakes import fit_fixed, looking
 from scipy.spatial.transform import Rotation
 
-from posa_vla.calibration.fixed import fit_fixed
 from posa_vla.calibration.tool import find_tool
 
 SIZE = (640, 480)

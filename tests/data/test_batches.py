@@ -1,5 +1,6 @@
 """Batches equal LeRobot's samples, depend on (seed, step, rank) alone, and miss no frame."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -60,6 +61,18 @@ def test_shapes_dtypes_and_memory(cache):
     assert batch[contract.ANCHORS].shape == (5, 2, 2, 4)
     assert batch[contract.STEPS_TO_INTERACTION].shape == (5, 1)
     assert batch["action_is_pad"].dtype == torch.bool and len(batch["task"]) == 5
+
+
+def test_states_and_actions_of_any_number_type_come_as_float32(cache):
+    columns = cache.columns | {
+        contract.STATE: cache.columns[contract.STATE].astype(np.float64),
+        contract.ACTION: (100 * cache.columns[contract.ACTION]).astype(np.int64),
+    }
+    batch = BatchSource(dataclasses.replace(cache, columns=columns), 5, 3).batch(0)
+    same = BatchSource(cache, 5, 3).batch(0)
+    assert batch[contract.ACTION].dtype == torch.float32
+    assert torch.equal(batch[contract.STATE], same[contract.STATE])
+    assert batch["index"].dtype == batch[contract.TASK_INDEX].dtype == torch.int64
 
 
 @pytest.mark.parametrize("sampler", ["uniform", "task_balanced"])

@@ -9,12 +9,13 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from toy_dataset import make_dataset
 
 from posa_vla.data import rewriting
-from posa_vla.data.rewriting import NewColumn, built_beside, table_paths, write_with_columns
+from posa_vla.data.rewriting import NewColumn, built_beside, flat_column, table_paths, write_with_columns
 from posa_vla.errors import PosaError
 
 FRAMES = 54  # of the toy's four episodes
@@ -125,3 +126,10 @@ def test_a_damaged_table_is_named(source, tmp_path):
     with pytest.raises(PosaError, match=r"cannot read .*file-002\.parquet"):
         write_with_columns(copy, tmp_path / "out", columns(), {})
     assert os.listdir(tmp_path) == ["copy"]
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.large_list(pa.float32()), pa.list_(pa.float32(), 2)])
+def test_columns_are_read_whatever_list_they_are_stored_as(kind):
+    rows = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    column = pa.chunked_array([pa.array(rows[:2], kind), pa.array(rows[2:], kind)])
+    np.testing.assert_array_equal(flat_column(column, "state"), np.array(rows, np.float32))

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -274,6 +275,34 @@ def test_broken_image_in_the_table(images, tmp_path, row, decode):
 
     rewrite(path, edit)
     assert found(root, decode) == {"corrupt-image": (TABLE, (1,))}
+
+
+@pytest.mark.parametrize("promised", [[32, 24, 3], [24, 24, 3]])
+def test_pictures_turned_or_of_a_size_that_shares_a_side(images, tmp_path, promised):
+    root = Path(shutil.copytree(images, tmp_path / "copy"))
+    features = json.loads((root / INFO).read_text())["features"]
+    features[contract.image_key("head")]["shape"] = promised
+    features[contract.image_key("wrist")]["shape"] = [16, 16, 3]
+    edit_json(root / INFO, features=features)
+    path = next((root / "data").rglob("*.parquet"))
+    key = contract.image_key("head")
+    picture = cv2.imencode(".png", np.zeros((24, 32, 3), np.uint8))[1].tobytes()
+
+    def edit(table: pa.Table) -> pa.Table:
+        cells = [{**cell, "bytes": picture} for cell in table[key].to_pylist()]
+        field = table.schema.field(key)
+        return table.set_column(table.column_names.index(key), field, pa.array(cells, field.type))
+
+    rewrite(path, edit)
+    (finding,) = [one for one in validate(root).findings if one.kind == "corrupt-image"]
+    assert f"is 32x24, promised is {promised[1]}x{promised[0]}" in finding.message
+
+
+def test_a_video_of_a_size_that_shares_a_side(copy):
+    features = json.loads((copy / INFO).read_text())["features"]
+    features[contract.image_key("head")]["shape"] = [32, 64, 3]
+    edit_json(copy / INFO, features=features)
+    assert found(copy)["wrong-shape"] == (VIDEO, (0, 1, 2, 3))
 
 
 def test_the_input_stays_as_it_is(sound):

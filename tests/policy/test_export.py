@@ -46,6 +46,14 @@ def test_a_weight_that_overflows_is_named_and_nothing_is_written(saved, tmp_path
     export(folder, tmp_path / "full", "float32")
 
 
+def test_a_folder_inside_the_checkpoint_is_refused(saved):
+    _, folder = saved
+    before = sorted(folder.iterdir())
+    with pytest.raises(PosaError, match="lies inside the checkpoint"):
+        export(folder, folder / "half")
+    assert sorted(folder.iterdir()) == before
+
+
 def test_an_existing_folder_and_an_unknown_type_are_refused(saved, tmp_path):
     _, folder = saved
     (tmp_path / "taken").mkdir()

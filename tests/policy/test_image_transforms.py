@@ -9,7 +9,8 @@ from lerobot.transforms import ImageTransformConfig, ImageTransformsConfig
 from policy_fakes import small_config
 
 from posa_vla.errors import PosaError
-from posa_vla.policy.image_transforms import refuse_geometric_transforms, running_train_config
+from posa_vla.policy.image_transforms import refuse_geometric_transforms
+from posa_vla.policy.lerobot_run import running_train_config
 from posa_vla.policy.modeling_posa_vla import PosaVLAPolicy
 
 

@@ -143,6 +143,12 @@ def test_a_policy_can_run_for_a_recording_that_begins():
     assert small_policy(empty).anchor_rows is None
 
 
+def test_cameras_whose_names_have_dots_find_their_anchors():
+    cameras = ("rgb.wrist", "rgb.head")
+    policy = small_policy(fake_meta(anchor_cameras=cameras[::-1]), cameras=cameras)
+    assert policy.anchor_rows == [1, 0]
+
+
 @pytest.mark.parametrize(("scale", "groups"), [(0.1, 2), (0.0, 1)])
 def test_optimiser_groups_cover_everything_that_trains(scale, groups):
     policy = small_policy(encoder_lr_scale=scale)

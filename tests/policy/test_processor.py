@@ -53,6 +53,19 @@ def test_bytes_are_byt5s_padded_to_the_configured_length():
     assert mask.long().tolist() == expected["attention_mask"]
 
 
+def test_a_state_that_never_moved_stays_small_when_it_does_at_last():
+    low, std = torch.arange(8.0), torch.full((8,), 2.0)
+    high = low + 1
+    high[3], std[3] = low[3], 1e-9  # rounding, where it should be 0
+    state = {"mean": low, "std": std, "min": low, "max": high}
+    config = small_config()
+    config.validate_features()
+    preprocess, _ = make_posa_vla_pre_post_processors(config, {**STATS, contract.STATE: state})
+    moved = preprocess({**observation(), contract.STATE: (low + 1e-3).expand(2, 8)})[contract.STATE]
+    torch.testing.assert_close(moved[:, 3], torch.full((2,), 1e-3), rtol=1e-2, atol=0)
+    torch.testing.assert_close(moved[:, 4], torch.full((2,), 5e-4), rtol=1e-2, atol=0)
+
+
 def test_state_and_action_are_normalised_and_images_are_not():
     _, preprocess, postprocess = pipelines()
     raw = {**observation(), contract.ACTION: torch.tensor([[-3.0] * 7, [1.0] * 7])}

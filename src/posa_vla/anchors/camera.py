@@ -55,10 +55,11 @@ class Camera:
     def __post_init__(self) -> None:
         if self.mount not in MOUNT_FRAMES:
             raise unknown_name(f"mount of camera {self.name!r}:", str(self.mount), MOUNT_FRAMES)
-        if min(self.width, self.height, self.fx, self.fy) <= 0:
+        sizes = (self.width, self.height, self.fx, self.fy)
+        if not all(0 < number < np.inf for number in sizes) or not np.isfinite([self.cx, self.cy]).all():
             raise PosaError(
-                f"camera {self.name!r}: width, height, fx and fy must be positive, "
-                f"got {self.width}, {self.height}, {self.fx}, {self.fy}"
+                f"camera {self.name!r}: width, height, fx and fy must be positive and cx and cy finite, "
+                f"got {', '.join(map(str, (*sizes, self.cx, self.cy)))}"
             )
         self._check_principal_point()
         matrix = np.asarray(self.cam_from_mount, dtype=np.float64)

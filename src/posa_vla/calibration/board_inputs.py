@@ -1,6 +1,7 @@
 """Pictures of a board and the hand's pose at each: found, read, paired."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,11 @@ def _pairing(path: Path, table: pa.Table, pictures: list[Path]) -> np.ndarray:
                 "the order of their names, or add a column image with their names"
             )
         return np.arange(len(pictures))
-    rows = {Path(str(name)).name: row for row, name in enumerate(table["image"].to_pylist())}
+    names = [Path(str(name)).name for name in table["image"].to_pylist()]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise PosaError(f"{path} names the picture {twice[0]} in {names.count(twice[0])} rows: give each one pose")
+    rows = {name: row for row, name in enumerate(names)}
     missing = [picture.name for picture in pictures if picture.name not in rows]
     if missing:
         raise PosaError(

@@ -18,31 +18,20 @@ REFINED = 3
 """How many of the best guesses are refined; nearly flat sets of points have two good ones."""
 
 
-def fit_fixed(
-    points: np.ndarray,
-    pixels: np.ndarray,
-    size: tuple[int, int],
-    focal: float | None = None,
-    principal: tuple[float, float] | None = None,
-) -> Estimate | None:
-    """Points (N, 3) m in the mount's frame and their OpenCV pixels (N, 2) -> the camera, or None where nothing agrees.
-
-    Args:
-        size: width and height of the image in pixels.
-        focal: pixels, where it is known; None estimates it.
-        principal: OpenCV pixels; None takes the image's centre.
-    """
-    frames = np.broadcast_to(np.eye(4), (len(points), 4, 4))
-    return fit_known(Sightings(pixels, frames, np.arange(len(points)), known=points), size, focal, principal)
-
-
 def fit_known(
     sightings: Sightings,
     size: tuple[int, int],
     focal: float | None = None,
     principal: tuple[float, float] | None = None,
 ) -> Estimate | None:
-    """`fit_fixed` for known landmarks in another frame than the mount's."""
+    """Marks of known landmarks -> the camera in its mount's frame, or None where nothing agrees.
+
+    Args:
+        sightings: with `known`.
+        size: width and height of the image in pixels.
+        focal: pixels, where it is known; None estimates it.
+        principal: OpenCV pixels; None takes the image's centre.
+    """
     assert sightings.known is not None
     principal = image_centre(size) if principal is None else principal
     points, pixels = sightings.in_mount(sightings.known), sightings.pixels

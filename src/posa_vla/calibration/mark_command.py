@@ -11,13 +11,13 @@ from scipy.spatial.transform import Rotation
 from posa_vla.calibration.clicks import MARKS_ARE, fingertips, in_hand
 from posa_vla.calibration.closes import read_closes
 from posa_vla.calibration.demos_command import MOUNTS
-from posa_vla.calibration.pages import picture_uri, render
 from posa_vla.calibration.poses import EpisodePoses, image_size, read_poses
 from posa_vla.calibration.rigfile import GripperArgs, PoseArgs, open_rig
 from posa_vla.data.files import write_bytes
 from posa_vla.data.labelling import DatasetArgs
 from posa_vla.errors import PosaError, unknown_name
 from posa_vla.inspection.frames import FrameReader
+from posa_vla.pages import picture_uri, render
 
 FRAMES_PER_EPISODE = 8
 """Of a camera on the hand: one resting point is marked in so many frames of its episode."""

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from posa_vla.contract import OBS_IMAGES
-from posa_vla.data.label_inputs import LONE_IMAGE, EpisodeRows, camera_name, hand_poses, image_sides, split_episodes
+from posa_vla.data.features import colour_cameras, image_sides
+from posa_vla.data.label_inputs import EpisodeRows, hand_poses, split_episodes
 from posa_vla.data.rewriting import read_columns, read_info
 from posa_vla.errors import PosaError
 from posa_vla.rigs import Rig
@@ -62,12 +62,7 @@ def read_poses(root: Path, rig: Rig) -> EpisodePoses:
 
 def image_size(root: Path, camera: str) -> tuple[int, int]:
     """Width and height of a camera's pictures in the dataset."""
-    features = read_info(root)["features"]
-    recorded = {
-        camera_name(key): item
-        for key, item in features.items()
-        if key == LONE_IMAGE or key.startswith(f"{OBS_IMAGES}.")
-    }
+    recorded = colour_cameras(read_info(root)["features"])
     if camera not in recorded:
         raise PosaError(f"{root} has no camera {camera!r}: its cameras are {', '.join(recorded) or 'none'}")
     height, width = image_sides(recorded[camera])

@@ -8,11 +8,11 @@ import numpy as np
 
 from posa_vla.calibration.demos import DemoCalibration, DemoSetup
 from posa_vla.calibration.marks import Marks
-from posa_vla.calibration.pages import picture_uri, render
 from posa_vla.calibration.poses import EpisodePoses
 from posa_vla.data.files import write_bytes
 from posa_vla.errors import PosaError
 from posa_vla.inspection.frames import FrameReader
+from posa_vla.pages import picture_uri, render
 
 PICTURES = 40
 """The marks with the largest errors and, to compare, some of the others."""

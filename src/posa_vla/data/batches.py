@@ -95,7 +95,7 @@ class BatchSource:
         self._episode_bounds = np.repeat(bounds, np.diff(bounds)[:, 0], axis=0)  # (N, 2)
         self._images = {name: self._frames(name, resident) for name in self._camera_names(cameras)}
         self._columns = {
-            key: torch.from_numpy(cache.columns[key]).to(self.device)
+            key: torch.from_numpy(_in_contract_dtype(key, cache.columns[key])).to(self.device)
             for key in (*OBSERVATION_COLUMNS, *INDEX_KEYS, contract.ACTION)
             if key in cache.columns and (labels or key not in LABELS)
         }
@@ -174,6 +174,14 @@ class BatchSource:
             gathered = gathered.pin_memory() if self.device.type == "cuda" else gathered
             gathered = gathered.to(self.device, non_blocking=True)
         return gathered.unflatten(0, rows.shape).movedim(-1, -3)
+
+
+def _in_contract_dtype(key: str, column: np.ndarray) -> np.ndarray:
+    """The column as the contract has it: whole numbers for `INDEX_KEYS`, float32 for all else.
+
+    Datasets hold states and actions in float64 or integers too; LeRobot's loader hands those over as float32.
+    """
+    return column if key in INDEX_KEYS else column.astype(np.float32, copy=False)
 
 
 def _read_only_tensor(array: np.ndarray) -> Tensor:

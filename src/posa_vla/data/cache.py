@@ -7,6 +7,7 @@ from typing import Any
 import draccus
 import numpy as np
 
+from posa_vla import contract
 from posa_vla.data.cache_build import build_cache, default_cache_root
 from posa_vla.data.manifest import damaged, read_manifest, verify_checksums
 from posa_vla.data.source import dataset_fingerprint
@@ -64,14 +65,15 @@ class FrameCache:
             )
         if verify:
             verify_checksums(root, manifest)
+        entries = {contract.camera_name(entry["key"]): entry for entry in manifest["images"].values()}
         images = {
             name: np.memmap(root / entry["file"], np.uint8, mode="r", shape=tuple(entry["shape"]))
-            for name, entry in manifest["images"].items()
+            for name, entry in entries.items()
         }
         return cls(
             root=root,
             images=images,
-            image_keys={name: entry["key"] for name, entry in manifest["images"].items()},
+            image_keys={name: entry["key"] for name, entry in entries.items()},
             columns={key: _load_column(root, entry) for key, entry in manifest["columns"].items()},
             tasks=manifest["tasks"],
             task_ids=np.asarray(manifest["task_ids"], np.int64),

@@ -11,12 +11,11 @@ import pyarrow.parquet as pq
 from posa_vla.anchors.contact import ContactConfig
 from posa_vla.anchors.pose import Transform, world_from_ee
 from posa_vla.contract import ANCHORS, CONTACT, OBS_IMAGES, STEPS_TO_INTERACTION, TASK_INDEX
+from posa_vla.data.features import colour_cameras, image_sides
 from posa_vla.errors import PosaError
 from posa_vla.rigs import GripperSource, JointSource, PoseSource, Rig
 from posa_vla.rigs.scenes import choose_scene
 
-LONE_IMAGE = "observation.image"
-"""LeRobot's key in datasets of one camera; the camera's name is then ``image``."""
 FARTHEST_POSITION = 10.0
 """Metres. No arm reaches so far from its world frame: larger positions are millimetres."""
 UNIT_TOLERANCE = 1e-2
@@ -32,7 +31,7 @@ def check_features(features: Mapping[str, Any], rig: Rig, with_gripper: bool = T
             raise PosaError(f"the dataset has {key!r} already: label the dataset it was made from")
     check_columns(features, rig, with_gripper)
 
-    recorded = {camera_name(key): item for key, item in features.items() if _is_colour(key, item)}
+    recorded = colour_cameras(features)
     for name in recorded:
         if name not in rig.camera_names:
             raise PosaError(
@@ -73,17 +72,6 @@ def _check_vector(features: Mapping[str, Any], rig: Rig, meaning: str, key: str,
         raise PosaError(f"the rig {rig.name!r} takes the {meaning} from {key}[{index}], but {key} has {size} numbers")
 
 
-def _is_colour(key: str, feature: Mapping[str, Any]) -> bool:
-    depth = (feature.get("info") or {}).get("is_depth_map", False)
-    is_image = key == LONE_IMAGE or key.startswith(f"{OBS_IMAGES}.")
-    return is_image and feature["dtype"] in ("video", "image") and not depth
-
-
-def camera_name(key: str) -> str:
-    """The camera of an image key: ``observation.images.<name>``, or ``image`` of `LONE_IMAGE`."""
-    return key.removeprefix(f"{OBS_IMAGES}.").removeprefix("observation.")
-
-
 def _check_image_size(rig: Rig, name: str, feature: Mapping[str, Any]) -> None:
     camera = rig.camera(name)
     height, width = image_sides(feature)
@@ -93,14 +81,6 @@ def _check_image_size(rig: Rig, name: str, feature: Mapping[str, Any]) -> None:
             f"camera {name!r} is calibrated for {camera.width}x{camera.height} images in the rig {rig.name!r}, "
             f"the dataset's are {width}x{height}: calibrate at that size, or scale the intrinsics to it"
         )
-
-
-def image_sides(feature: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of an image feature, whose channels stand first or last."""
-    shape, names = feature["shape"], feature.get("names") or ("height", "width", "channels")
-    channels_first = names[0] in ("channel", "channels")
-    height, width = shape[1:] if channels_first else shape[:2]
-    return int(height), int(width)
 
 
 @dataclass(frozen=True)

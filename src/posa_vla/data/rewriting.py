@@ -31,6 +31,9 @@ MARK = ".being-written"
 LINKED_FOLDERS = ("videos", "images")
 """Large files that LeRobot replaces rather than edits: the new dataset shares them with the old one."""
 
+LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+"""What columns of several numbers are stored as; the large ones by tools other than LeRobot's."""
+
 
 @dataclass(frozen=True)
 class NewColumn:
@@ -289,20 +292,25 @@ def _nested(values: np.ndarray) -> pa.Array:
 
 def flat_column(column: pa.ChunkedArray, key: str) -> np.ndarray:
     """A column of scalars or (nested) lists of one size -> (N, numbers per frame)."""
-    pieces = []
-    for chunk in column.chunks:
-        flat = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
-        nulls = flat.null_count
-        while pa.types.is_list(flat.type) or pa.types.is_fixed_size_list(flat.type):
-            flat = flat.flatten()
-            nulls += flat.null_count
-        if nulls:
-            raise PosaError(f"the column {key!r} holds empty cells: expected a number in every frame")
-        pieces.append(flat.to_numpy(zero_copy_only=False))
-    values = np.concatenate(pieces) if pieces else np.empty(0)
+    values, empty = flat_values(column)
+    if empty:
+        raise PosaError(f"the column {key!r} holds empty cells: expected a number in every frame")
     if len(column) == 0 or len(values) % len(column):
         raise PosaError(f"the column {key!r} has rows of different lengths, or none at all")
     return values.reshape(len(column), -1)
+
+
+def flat_values(column: pa.ChunkedArray) -> tuple[np.ndarray, int]:
+    """All numbers of a column of scalars or (nested) lists, one after the other, and how many cells are empty."""
+    pieces, empty = [], 0
+    for chunk in column.chunks:
+        flat = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
+        empty += flat.null_count
+        while any(is_kind(flat.type) for is_kind in LISTS):
+            flat = flat.flatten()
+            empty += flat.null_count
+        pieces.append(flat.to_numpy(zero_copy_only=False))
+    return (np.concatenate(pieces) if pieces else np.empty(0)), empty
 
 
 def _carry(source: Path, target: Path, linked: bool) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
-from lerobot.utils.constants import OBS_IMAGES
 
 from posa_vla import contract
+from posa_vla.data.features import image_sides
+from posa_vla.data.rewriting import flat_values
 from posa_vla.errors import PosaError
 
 INDEX_COLUMNS = ("index", "episode_index", "frame_index", "task_index", "timestamp")
@@ -96,8 +97,7 @@ class Source:
         shape = tuple(self.meta.features[key]["shape"])
         if len(shape) != 3 or 3 not in (shape[0], shape[2]):
             raise PosaError(f"{self.root}: {key} should be colour images (H, W, 3) or (3, H, W), found {shape}")
-        height, width = shape[:2] if shape[2] == 3 else shape[1:]
-        return CameraSource(key.removeprefix(f"{OBS_IMAGES}."), key, height, width)
+        return CameraSource(contract.camera_name(key), key, *image_sides(self.meta.features[key]))
 
     def segments(self) -> list[Segment]:
         """Every camera's files; together they cover each row of the dataset once per camera."""
@@ -156,7 +156,7 @@ class Source:
         for key in keys:
             feature = self.meta.features[key]
             shape = () if key in INDEX_COLUMNS else tuple(feature["shape"])
-            columns[key] = _to_numpy(table[key]).astype(feature["dtype"]).reshape(self.num_frames, *shape)
+            columns[key] = flat_values(table[key])[0].astype(feature["dtype"]).reshape(self.num_frames, *shape)
         if not np.array_equal(columns["index"], np.arange(self.num_frames)):
             raise PosaError(f"{self.root}: the tables' index does not count from 0 to {self.num_frames - 1}")
         for key in MUST_BE_FINITE:
@@ -174,17 +174,6 @@ class Source:
         if [index for index, _ in by_index] != list(range(len(by_index))):
             raise PosaError(f"{self.root}: meta/tasks.parquet does not number its sentences from 0 on")
         return [str(sentence) for _, sentence in by_index]
-
-
-def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of scalars or of nested lists as one flat array."""
-    chunks = []
-    for chunk in column.chunks:
-        flat = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
-        while pa.types.is_list(flat.type) or pa.types.is_fixed_size_list(flat.type):
-            flat = flat.flatten()
-        chunks.append(flat.to_numpy(zero_copy_only=False))
-    return np.concatenate(chunks)
 
 
 def _digest_file(path: Path) -> bytes:

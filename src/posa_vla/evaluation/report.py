@@ -4,8 +4,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from posa_vla import pages
 from posa_vla.evaluation.metrics import failure_reason
 from posa_vla.evaluation.records import ERROR, FAILURE, SUCCESS, from_json, write_atomically
 
@@ -29,16 +28,10 @@ def write_report(results: dict[str, Any], folder: Path) -> Path:
 
 
 def render(results: dict[str, Any], folder: Path) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters.update(percent=percent, number=number)
     summary = results["summary"]
-    return environment.get_template(REPORT).render(
+    return pages.render(
+        REPORT,
+        filters={"percent": percent, "number": number},
         results=results,
         summary=summary,
         pooled=summary["pooled"],

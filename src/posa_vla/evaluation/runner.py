@@ -15,7 +15,7 @@ from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
 from lerobot.utils.import_utils import register_third_party_plugins
 
-from posa_vla.contract import ANCHORS
+from posa_vla.contract import ANCHORS, camera_name
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.space_error import Space
 from posa_vla.policy.attention import AttentionView
@@ -97,7 +97,7 @@ class PolicyRunner:
         self.planned = False
         self.space: Space | None = None
         self._watch_planning()
-        self.cameras = tuple(name.removeprefix(f"{OBS_IMAGES}.") for name in self.config.image_features)
+        self.cameras = tuple(camera_name(key) for key in self.config.image_features)
 
     def _watch_planning(self) -> None:
         """Sets `planned` in every `act` that computes a chunk: LeRobot's policies do so in one method."""

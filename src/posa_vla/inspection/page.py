@@ -5,7 +5,6 @@ from typing import Any
 
 from posa_vla import __version__
 from posa_vla.anchors.events import GRIPPER
-from posa_vla.calibration.pages import picture_uri, render
 from posa_vla.contract import ANCHOR_NAMES
 from posa_vla.inspection.checks import Check
 from posa_vla.inspection.events import explain
@@ -15,6 +14,7 @@ from posa_vla.inspection.predictions import NEAR, Predictions, error_chart, erro
 from posa_vla.inspection.subject import Subject
 from posa_vla.inspection.timelines import episode_timeline
 from posa_vla.inspection.whatif import Agreement
+from posa_vla.pages import picture_uri, render
 
 WORDS = {"good": "good", "look": "look at it", "wrong": "wrong", "unknown": "not judged"}
 SEVERITY = ("wrong", "look", "unknown", "good")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from posa_vla.contract import ANCHOR_NAMES, END_ANCHOR, STATE, image_key
+from posa_vla.contract import ANCHOR_NAMES, END_ANCHOR, STATE
 from posa_vla.data.rewriting import read_columns
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.anchor_error import distance
@@ -121,7 +121,7 @@ def predict(runner: PolicyRunner, subject: Subject, reader: FrameReader, frames:
     maps: list[np.ndarray] = []
     for part in np.array_split(rows, -(-len(rows) // BATCH)):
         batch: dict[str, Any] = {
-            image_key(camera): torch.from_numpy(reader.read(camera, part)).movedim(-1, 1).float() / 255
+            reader.keys[camera]: torch.from_numpy(reader.read(camera, part)).movedim(-1, 1).float() / 255
             for camera in runner.cameras
         }
         batch[STATE] = torch.from_numpy(states[part])

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from posa_vla.data.features import image_sides
 from posa_vla.data.rewriting import flat_column
 from posa_vla.errors import PosaError
 from posa_vla.inspection.findings import Finding, as_episodes
@@ -178,9 +179,9 @@ def _image_problem(layout: Layout, cell: dict | None, key: str) -> str | None:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         return "the image cannot be decoded"
-    shape = tuple(layout.features[key]["shape"])
-    if not set(image.shape[:2]) <= set(shape):
-        return f"the image is {image.shape[1]}x{image.shape[0]}, promised is {shape}"
+    height, width = image_sides(layout.features[key])
+    if image.shape[:2] != (height, width):
+        return f"the image is {image.shape[1]}x{image.shape[0]}, promised is {width}x{height}"
     return None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from posa_vla.data.features import image_sides
 from posa_vla.inspection.findings import Finding, as_episodes
 from posa_vla.inspection.layout import Layout, one_line
 
@@ -103,9 +104,10 @@ def _check_file(layout: Layout, file: VideoFile, every_frame: bool) -> list[Find
 def _check_stream(layout: Layout, file: VideoFile, stream: av.VideoStream) -> list[Finding]:
     """Picture size and frame rate against info.json."""
     findings = []
-    shape = tuple(layout.features[file.key]["shape"])
-    if not {stream.width, stream.height} <= set(shape):
-        findings.append(file.finding("wrong-shape", f"is {stream.width}x{stream.height}, promised is {shape}"))
+    height, width = image_sides(layout.features[file.key])
+    if (stream.height, stream.width) != (height, width):
+        message = f"is {stream.width}x{stream.height}, promised is {width}x{height}"
+        findings.append(file.finding("wrong-shape", message))
     rate = float(stream.average_rate or 0)
     if rate and abs(rate - layout.fps) > 0.01 * layout.fps:
         findings.append(file.finding("frame-rate", f"has {rate:g} frames per second, promised are {layout.fps:g}"))

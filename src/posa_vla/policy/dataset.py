@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from posa_vla.contract import camera_name
 from posa_vla.errors import PosaError
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 from posa_vla.policy.geometry import RigGeometry, read_geometry
@@ -14,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 def camera_names(config: PosaVLAConfig) -> tuple[str, ...]:
     """The policy's cameras, as rigs and labels call them."""
-    return tuple(key.rsplit(".", 1)[-1] for key in config.image_features)
+    return tuple(camera_name(key) for key in config.image_features)
 
 
 def anchor_rows(config: PosaVLAConfig, feature: dict[str, Any] | None) -> list[int] | None:

@@ -56,6 +56,8 @@ def export(policy: Path, output: Path, dtype: str = "float16") -> None:
     folder = policy_folder(policy)
     if output.exists():
         raise PosaError(f"expected a new folder, found {output} in place: remove it or choose another --output")
+    if folder.resolve() in output.resolve().parents:
+        raise PosaError(f"{output} lies inside the checkpoint {folder}, which must not change: choose another --output")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
         copy = Path(temporary) / output.name

@@ -1,7 +1,5 @@
 """Refuse LeRobot's own image transforms where they would move pixels away from the anchors."""
 
-import sys
-
 from lerobot.configs.train import TrainPipelineConfig
 
 from posa_vla.errors import PosaError
@@ -35,21 +33,6 @@ PIXELS_STAY = frozenset(
     }
 )
 """Types of ``--dataset.image_transforms.tfs`` (LeRobot's and torchvision's) that leave every pixel in place."""
-
-
-def running_train_config() -> TrainPipelineConfig | None:
-    """The parsed command line of the ``lerobot-train`` run that is building the policy, if there is one.
-
-    LeRobot's policy factory passes on the dataset's metadata but not its transforms. Reading the caller's
-    config sees what config files, ``--resume`` and Python callers set, which re-parsing ``sys.argv`` would not.
-    """
-    frame = sys._getframe()
-    while frame is not None:
-        for value in frame.f_locals.values():
-            if isinstance(value, TrainPipelineConfig):
-                return value
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
 
 
 def refuse_geometric_transforms(config: TrainPipelineConfig | None) -> None:

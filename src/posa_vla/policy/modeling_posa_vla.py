@@ -1,6 +1,5 @@
 """PosA-VLA as a LeRobot policy: batches in the contract's keys in, losses and actions out."""
 
-import logging
 from collections import deque
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,13 +32,12 @@ from posa_vla.model.views import Views
 from posa_vla.policy.attention import AttentionView, view_of
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 from posa_vla.policy.dataset import anchor_rows, rig_geometry
-from posa_vla.policy.image_transforms import refuse_geometric_transforms, running_train_config
+from posa_vla.policy.lerobot_run import check_run
 from posa_vla.policy.processor_posa_vla import InstructionTokenizerStep
 from posa_vla.policy.weights import check_config, load_strictly, read_end_tokens
 from posa_vla.training.optimiser import check_coverage
 from posa_vla.training.schedule import step_seed
 
-logger = logging.getLogger(__name__)
 P = TypeVar("P", bound="PosaVLAPolicy")
 
 
@@ -70,7 +68,7 @@ class PosaVLAPolicy(PreTrainedPolicy):
         self.cameras = tuple(config.image_features)
         self.anchor_rows: list[int] | None = None
         if config.uses_anchors:
-            _check_run(config)
+            check_run(config)
         fresh = end_tokens is None  # a checkpoint brings its tokens, and its encoders' weights
         if end_tokens is None:
             end_tokens = InstructionTokenizerStep(config.tokenizer, config.max_text_length).ids(config.end_prompt)
@@ -337,15 +335,3 @@ class PosaVLAPolicy(PreTrainedPolicy):
 
 def _rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-
-
-def _check_run(config: PosaVLAConfig) -> None:
-    """What only the running lerobot-train's own options tell."""
-    run = running_train_config()
-    refuse_geometric_transforms(run)
-    if run is not None and run.steps <= (config.anchor_steps or 0):
-        logger.warning(
-            "the run ends at step %d, inside stage 1 (--policy.anchor_steps=%d): no action will be learned",
-            run.steps,
-            config.anchor_steps,
-        )

@@ -206,13 +206,30 @@ def with_wide_quantiles(stats: dict[str, dict[str, Any]]) -> dict[str, dict[str,
     return {**stats, ACTION: {**action, **wide}}
 
 
+def with_unit_spread(stats: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The statistics, with a spread of 1 for numbers of the state that never change in the dataset.
+
+    Their standard deviation is zero; dividing by that would turn a joint that gives way by 0.1 mm, when the policy
+    acts, into numbers of 1e4.
+    """
+    state = stats.get(STATE, {})
+    if not {"std", "min", "max"} <= state.keys():
+        return stats
+    std, low, high = (torch.as_tensor(state[name]) for name in ("std", "min", "max"))
+    fixed = high == low
+    if not fixed.any():
+        return stats
+    logger.warning("state dimensions %s never change in the dataset", fixed.nonzero().flatten().tolist())
+    return {**stats, STATE: {**state, "std": torch.where(fixed, torch.ones_like(std), std)}}
+
+
 def make_posa_vla_pre_post_processors(
     config: PosaVLAConfig,
     dataset_stats: dict[str, dict[str, Tensor]] | None = None,
     dataset_meta: Any | None = None,
 ) -> Pipelines:
     """The two pipelines LeRobot saves beside the weights; the name and signature are LeRobot's convention."""
-    stats = with_wide_quantiles(dataset_stats) if dataset_stats else dataset_stats
+    stats = with_unit_spread(with_wide_quantiles(dataset_stats)) if dataset_stats else dataset_stats
     steps = make_default_policy_processor_steps(config, stats, normalizer_device=config.device)
     tokenizer = InstructionTokenizerStep(tokenizer=config.tokenizer, max_length=config.max_text_length)
     return make_policy_processor_pipelines(

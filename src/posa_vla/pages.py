@@ -1,6 +1,7 @@
-"""What the pages of calibration and inspection share: the template loader and pictures inside the page."""
+"""What the pages of calibration, inspection and evaluation share: their templates, and pictures inside the page."""
 
 import base64
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,20 @@ import cv2
 import jinja2
 import numpy as np
 
-from posa_vla import evaluation, inspection
+from posa_vla import calibration, evaluation, inspection
 
-TEMPLATES = (Path(__file__).parent, Path(inspection.__file__).parent, Path(evaluation.__file__).parent)
+TEMPLATES = [Path(str(room.__file__)).parent for room in (calibration, inspection, evaluation)]
 """The last holds the style that all of the project's pages share."""
 
 
-def render(template: str, **content: Any) -> str:
+def render(template: str, filters: Mapping[str, Callable[..., str]] | None = None, **content: Any) -> str:
+    """A page's text.
+
+    Args:
+        template: its file among `TEMPLATES`.
+        filters: functions by the names that the template pipes values through.
+        **content: what it shows; a name that the template uses and that is missing raises.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -22,6 +30,7 @@ def render(template: str, **content: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters.update(filters or {})
     return environment.get_template(template).render(**content)
 
 
