@@ -1,5 +1,7 @@
 """Exported folders: half the size, the same policy."""
 
+import json
+
 import pytest
 import torch
 from policy_fakes import batch_of, small_policy
@@ -32,6 +34,14 @@ def test_half_precision_halves_the_file_and_keeps_the_policy(saved, tmp_path):
     noise = torch.randn(4, policy.config.chunk_size, 7, generator=torch.Generator().manual_seed(1))
     chunks = [p.predict_action_chunk(batch_of(policy), noise=noise) for p in (policy.eval(), loaded)]
     torch.testing.assert_close(*chunks, atol=5e-3, rtol=0)
+
+
+def test_where_training_began_stays_at_home(saved, tmp_path):
+    _, folder = saved
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pretrained_path": "/home/me/start"}))
+    export(folder, tmp_path / "half")
+    assert json.loads((tmp_path / "half" / "config.json").read_text()) == config
 
 
 def test_a_weight_that_overflows_is_named_and_nothing_is_written(saved, tmp_path):
