@@ -9,7 +9,11 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "src/posa_vla/reference/README.md"]
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`]+)`")
-PLACEHOLDERS = {"=N": "=1", "--policy.type=NAME": "--policy.type=act"}
+PLACEHOLDERS = {
+    "=N": "=1",
+    "--policy.type=NAME": "--policy.type=act",
+    "--policy.path=first_half": "--policy.path=reference",
+}
 
 
 def command_lines(page: str, program: str) -> list[list[str]]:
