@@ -5,10 +5,13 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from posa_vla import reference
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "src/posa_vla/reference/README.md"]
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`]+)`")
+CHECKPOINT = "--policy.path="
 PLACEHOLDERS = {
     "=N": "=1",
     "--policy.type=NAME": "--policy.type=act",
@@ -28,13 +31,15 @@ def mentioned_commands(page: str, program: str) -> list[list[str]]:
 
 
 def _words(lines: Iterable[str], program: str) -> list[list[str]]:
-    """`PLACEHOLDERS` get a value; commands whose name is a placeholder are left out."""
+    """`PLACEHOLDERS` and checkpoints get a value that is there; commands whose name is a placeholder are left out."""
     commands = [line.removeprefix(program).strip() for line in lines if line.startswith(f"{program} ")]
     words = [[_filled(word) for word in shlex.split(command, comments=True) if word != "…"] for command in commands]
     return [line for line in words if line and not line[0].isupper()]
 
 
 def _filled(word: str) -> str:
+    if word.startswith(CHECKPOINT):
+        return f"{CHECKPOINT}{reference.FOLDER}"
     for placeholder, value in PLACEHOLDERS.items():
         if word.endswith(placeholder):
             return word.removesuffix(placeholder) + value

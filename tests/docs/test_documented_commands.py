@@ -15,7 +15,6 @@ from lerobot.configs.train import TrainPipelineConfig
 from lerobot.rollout import RolloutConfig
 
 import lerobot_policy_posa_vla  # noqa: F401
-from posa_vla import reference
 from posa_vla.benchmarks import BENCHMARKS
 from posa_vla.calibration.command import WAYS
 from posa_vla.cli import COMMANDS, main
@@ -138,7 +137,5 @@ def test_lerobot(config_class, monkeypatch):
     lines = [words for page in PAGES for words in command_lines(page.read_text(), program)]
     assert lines
     for words in lines:
-        policy = f"--policy.path={reference.FOLDER}"
-        words = [policy if word.startswith("--policy.path=") else word for word in words]
         monkeypatch.setattr(sys, "argv", [program, *words])
         assert read().policy.type == "posa_vla"

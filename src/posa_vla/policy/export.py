@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from posa_vla.errors import PosaError, unknown_name
-from posa_vla.evaluation.runner import CONFIG, WEIGHTS, policy_folder
+from posa_vla.evaluation.runner import CONFIG, WEIGHTS, policy_folder, read_config
 from posa_vla.policy.weights import read_tensors
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -63,15 +63,11 @@ def export(policy: Path, output: Path, dtype: str = "float16") -> None:
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
         copy = Path(temporary) / output.name
         shutil.copytree(folder, copy)
-        _forget_start(copy / CONFIG)
+        # After fine-tuning it names the folder on this machine that training began from.
+        config = {**read_config(folder), "pretrained_path": None}
+        (copy / CONFIG).write_text(json.dumps(config, indent=4) + "\n")
         save_file(_cast(folder / WEIGHTS, DTYPES[dtype]), copy / WEIGHTS, metadata={"format": "pt"})
         os.replace(copy, output)
-
-
-def _forget_start(path: Path) -> None:
-    """Set `pretrained_path` to null: after fine-tuning it names the folder on this machine that training began from."""
-    config = json.loads(path.read_text())
-    path.write_text(json.dumps({**config, "pretrained_path": None}, indent=4) + "\n")
 
 
 def _cast(path: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
