@@ -81,11 +81,12 @@ class FakeEnv:
     def close(self) -> None:
         self.closed = True
 
+    def views(self) -> dict[str, np.ndarray]:
+        return {name: self._image(*camera) for name, camera in self.ground_truth().cameras.items()}
+
     def _observation(self) -> dict[str, Any]:
         state = np.array([*self.hand, *self.objects[0].position, self.held is not None, 0], np.float32)
-        truth = self.ground_truth()
-        pixels = {name: self._image(*camera) for name, camera in truth.cameras.items()}
-        return {"pixels": pixels, "agent_pos": state}
+        return {"pixels": self.views(), "agent_pos": state}
 
     def _image(self, intrinsics: np.ndarray, cam_from_world: np.ndarray) -> np.ndarray:
         image = np.full((self.size, self.size, 3), (176, 160, 140), np.uint8)

@@ -1,12 +1,13 @@
 import gc
 
+import cv2
 import mujoco
 import numpy as np
 import pytest
 
 from posa_vla.errors import PosaError
 from posa_vla.sim.conditions import CONDITIONS
-from posa_vla.sim.env import HOLD_STEPS, TabletopEnv
+from posa_vla.sim.env import HOLD_STEPS, VIEW_SIZE, TabletopEnv
 from posa_vla.sim.expert import Expert
 from posa_vla.sim.kinematics import ArmKinematics, axis_angle_from_quaternion, rotation_between
 from posa_vla.sim.scene import NEUTRAL
@@ -37,7 +38,7 @@ def test_observation_follows_the_contract(env):
     assert list(observation["pixels"]) == ["head", "wrist"]
     assert info["is_success"] is False
     assert env.metadata["render_fps"] == 20
-    assert env.render().shape == (64, 128, 3)
+    assert env.render().shape == (VIEW_SIZE, 2 * VIEW_SIZE, 3)
     position, quaternion = env.ee_pose()
     np.testing.assert_allclose(observation["agent_pos"][:3], position, atol=1e-6)
     np.testing.assert_allclose(observation["agent_pos"][3:6], axis_angle_from_quaternion(quaternion), atol=1e-6)
@@ -217,6 +218,18 @@ def test_closing_one_environment_leaves_another_s_pictures_alone():
     np.testing.assert_array_equal(kept.render(), before)
     assert kept.render().std() > 10
     kept.close()
+
+
+def test_pictures_for_people_show_what_the_policy_sees_but_sharper():
+    env = TabletopEnv(split="train", image_size=64)
+    observation, _ = env.reset(seed=3)
+    for name, picture in observation["pixels"].items():
+        view = env.views()[name]
+        assert view.shape == (VIEW_SIZE, VIEW_SIZE, 3)
+        small = cv2.resize(view, (64, 64), interpolation=cv2.INTER_AREA).astype(float)
+        assert np.abs(small - picture).mean() < 3
+        assert np.abs(small - picture[::-1]).mean() > 10  # the comparison notices another picture
+    env.close()
 
 
 def test_environments_of_one_process_do_not_share_a_scene():

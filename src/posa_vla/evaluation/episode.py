@@ -34,8 +34,11 @@ class Policy(Protocol):
     def attention(self, observation: dict[str, Any], task: str) -> Attention: ...
 
 
-Watcher = Callable[[dict[str, Any], Attention | None], None]
-"""Called with every observation and the attention on it (None: the policy has none)."""
+Views = Callable[[], dict[str, np.ndarray]]
+"""The cameras' pictures for people, as the scene is now."""
+
+Watcher = Callable[[dict[str, np.ndarray], Attention | None], None]
+"""Called at every step with the cameras' pictures for people and the attention (None: the policy has none)."""
 
 
 @dataclass
@@ -97,7 +100,7 @@ def run_episode(
     expert.reset()
     task, truth = env.task_description, env.ground_truth()
     track = Track.begin(truth, 1 / env.metadata["render_fps"])
-    sampler = _Sampler(policy, observation, attention_every, watch)
+    sampler = _Sampler(policy, observation, attention_every, watch, env.views)
     policy_seconds = env_seconds = 0.0
     chunk_seconds: list[float] = []
     success = done = False
@@ -144,8 +147,10 @@ def run_episode(
 class _Sampler:
     """Asks the policy where it looks, when someone wants to know."""
 
-    def __init__(self, policy: Policy, observation: dict[str, Any], every: int, watch: Watcher | None) -> None:
-        self.policy, self.every, self.watch = policy, every, watch
+    def __init__(
+        self, policy: Policy, observation: dict[str, Any], every: int, watch: Watcher | None, views: Views
+    ) -> None:
+        self.policy, self.every, self.watch, self.views = policy, every, watch, views
         self.anchors: AnchorTrack | None = None
         if policy.has_attention and every:
             sizes = {name: image.shape[1::-1] for name, image in observation["pixels"].items()}
@@ -161,12 +166,12 @@ class _Sampler:
         if due and self.anchors is not None and view is not None:
             self.anchors.add(step, view, truth, interaction, self.policy.space)
         if self.watch:
-            self.watch(observation, view)
+            self.watch(self.views(), view)
 
     def last(self, observation: dict[str, Any], task: str) -> None:
         if self.watch:
             has = self.policy.has_attention
-            self.watch(observation, self.policy.attention(observation, task) if has else None)
+            self.watch(self.views(), self.policy.attention(observation, task) if has else None)
 
 
 def expert_motion(env: Any, make_expert: Callable[[Any], Any], seed: int) -> Motion | None:

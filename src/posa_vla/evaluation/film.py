@@ -1,7 +1,6 @@
 """Short videos and filmstrips of episodes, with the attention drawn in."""
 
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
@@ -9,7 +8,7 @@ import numpy as np
 
 from posa_vla.evaluation.overlay import draw
 
-TILE, GAP = 224, 4
+TILE, GAP = 320, 4
 """Pixels of one camera's view in a film, and between two views."""
 
 STRIP_FRAMES = 6
@@ -24,10 +23,10 @@ class Film:
         self.stem, self.cameras, self.dt = Path(stem), cameras, dt
         self.frames: list[np.ndarray] = []
 
-    def add(self, observation: dict[str, Any], attention: tuple[np.ndarray, np.ndarray] | None) -> None:
+    def add(self, views: dict[str, np.ndarray], attention: tuple[np.ndarray, np.ndarray] | None) -> None:
         """One step: every camera side by side; attention as (maps (C, 2, Hp, Wp), points (C, 2, 2))."""
         tiles = []
-        for name, image in observation["pixels"].items():
+        for name, image in views.items():
             maps = uv = None
             if attention is not None and name in self.cameras:
                 maps, uv = (part[self.cameras.index(name)] for part in attention)

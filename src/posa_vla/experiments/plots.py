@@ -86,6 +86,8 @@ def training_figure(plt: Any, found: Sequence[Group]) -> Any:
         for variant, steps, values in lines:
             axis.plot(steps, values, color=colours[variant], linewidth=1)
         axis.set(title=CURVES[key], xlabel="step", yscale="log" if key == "action_loss" else "linear")
+        if key == "eval_success":
+            axis.set_ylim(-0.03, 1.03)  # the same in every plot, so that one scene of 25 does not look like a rise
     shown = {variant for _, lines in drawn for variant, _, _ in lines}
     handles = [plt.Line2D([], [], color=colour, label=name) for name, colour in colours.items() if name in shown]
     axes[0][-1].legend(handles=handles, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))

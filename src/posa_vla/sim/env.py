@@ -34,6 +34,7 @@ LIFT_HEIGHT = 0.10  # m above where it stood
 HOLD_STEPS = 10  # 0.5 s
 LEFT_OPENING, LEFT_DISTANCE = 0.06, 0.07  # m: the hand is open this far, and this far away, once it left a thing
 SETTLE_STEPS = 25
+VIEW_SIZE = 320  # pixels of the pictures for people
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class TabletopEnv(gym.Env):
         self.slots, self.fixtures = Slots(self.model), Fixtures(self.model)
         self.robot = Robot(self.model, self.data)
         self.touch = Touch(self.model, measuring=contacts or self.family.contacts)
-        self.renderer = SceneRenderer(self.model, image_size)
+        self.renderer = SceneRenderer(self.model, image_size, largest=VIEW_SIZE)
         self._ids = scene_ids(self.model)
         self.episode: Episode | None = None
         self.task_description = ""
@@ -175,8 +176,12 @@ class TabletopEnv(gym.Env):
         return self._observation(), float(success), success, truncated, info
 
     def render(self) -> np.ndarray:
-        """Both cameras side by side, uint8 (S, 2 S, 3)."""
-        return np.hstack([self.renderer.render(self.data, camera) for camera in CAMERAS])
+        """Both cameras side by side, for people, uint8 (V, 2 V, 3)."""
+        return np.hstack(list(self.views().values()))
+
+    def views(self) -> dict[str, np.ndarray]:
+        """The cameras' pictures for people, uint8 (V, V, 3): sharper than a policy's, whatever its `image_size`."""
+        return {camera: self.renderer.render(self.data, camera, size=VIEW_SIZE) for camera in CAMERAS}
 
     def close(self) -> None:
         self.renderer.close()

@@ -32,12 +32,16 @@ def _free(context: mujoco.MjrContext, gl) -> None:
 
 
 class SceneRenderer:
-    """Renders square pictures of `size` pixels of one model. Shadows, reflections and multisampling are off."""
+    """Renders square pictures of one model: of `size` pixels, or of another size up to `largest` where asked.
 
-    def __init__(self, model: mujoco.MjModel, size: int):
+    Shadows, reflections and multisampling are off.
+    """
+
+    def __init__(self, model: mujoco.MjModel, size: int, largest: int = 0):
         self.model, self.size = model, size
-        model.vis.global_.offwidth = model.vis.global_.offheight = size
-        self._gl = _gl_context(size)
+        largest = max(largest, size)
+        model.vis.global_.offwidth = model.vis.global_.offheight = largest
+        self._gl = _gl_context(largest)
         self._gl.make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
@@ -47,8 +51,6 @@ class SceneRenderer:
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._option = self._options((VISIBLE,))
         self._camera = mujoco.MjvCamera()
-        self._rect = mujoco.MjrRect(0, 0, size, size)
-        self._pixels = np.empty((size, size, 3), np.uint8)
         self.close = weakref.finalize(self, _free, self._context, self._gl)
         self.close.atexit = False
         atexit.register(self.close)  # after MuJoCo's own hook, hence run before it terminates the display
@@ -74,6 +76,7 @@ class SceneRenderer:
         data: mujoco.MjData,
         camera: str,
         markers: Iterable[tuple[np.ndarray, float, tuple[float, float, float, float]]] = (),
+        size: int | None = None,
     ) -> np.ndarray:
         """Colours, uint8 (H, W, 3). `markers` are balls to draw: (centre (3,) m in the world, radius m, rgba)."""
         self._update(data, camera, self._option)
@@ -84,14 +87,14 @@ class SceneRenderer:
                 np.eye(3).ravel(), np.asarray(rgba, np.float32),
             )  # fmt: skip
             self._scene.ngeom += 1
-        return self._read()
+        return self._read(size or self.size)
 
     def geom_ids(self, data: mujoco.MjData, camera: str, groups: Iterable[int] = (VISIBLE,)) -> np.ndarray:
         """Segmentation: the geom id at each pixel, int32 (H, W), -1 where nothing is."""
         self._update(data, camera, self._options(groups))
         flags = self._scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 1
-        rgb = self._read().astype(np.int64)
+        rgb = self._read(self.size).astype(np.int64)
         flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 0
         index = rgb[..., 0] + (rgb[..., 1] << 8) + (rgb[..., 2] << 16)
         table = np.full(self._scene.ngeom + 1, -1, np.int32)
@@ -105,8 +108,9 @@ class SceneRenderer:
         self._camera.fixedcamid = self.model.camera(camera).id
         mujoco.mjv_updateScene(self.model, data, option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene)
 
-    def _read(self) -> np.ndarray:
+    def _read(self, size: int) -> np.ndarray:
+        rect, pixels = mujoco.MjrRect(0, 0, size, size), np.empty((size, size, 3), np.uint8)
         self._gl.make_current()
-        mujoco.mjr_render(self._rect, self._scene, self._context)
-        mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
-        return np.flipud(self._pixels).copy()
+        mujoco.mjr_render(rect, self._scene, self._context)
+        mujoco.mjr_readPixels(pixels, None, rect, self._context)
+        return np.flipud(pixels).copy()
