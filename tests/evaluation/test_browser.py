@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from browser import OPT_OUT, Browser, find
 
+from posa_vla.evaluation.film import GAP, TILE
+
 WIDTHS = (1280, 390)
 PLAY = """
 return Promise.all([...document.querySelectorAll('video')].map(async video => {
@@ -34,7 +36,7 @@ def test_every_film_plays(browser, evaluation):
         assert error is None
         assert ready >= 2
         assert advanced > 0
-        assert width == 2 * 224 + 4
+        assert width == 2 * TILE + GAP
 
 
 def test_nothing_is_fetched_and_nothing_complains(browser, evaluation):
