@@ -66,6 +66,9 @@ def train(options: dict[str, str]) -> int:
 def save(output: Path, step: int) -> None:
     pretrained = output / "checkpoints" / f"{step:06d}" / "pretrained_model"
     pretrained.mkdir(parents=True)
+    state = pretrained.with_name("training_state") / "state.json"
+    state.parent.mkdir()
+    state.write_text(json.dumps({"step": step, "precision": "no"}))
     (pretrained / "config.json").write_text(json.dumps({"type": "posa_vla", "n_action_steps": 2}))
     header = len(EMPTY_SAFETENSORS).to_bytes(8, "little")
     (pretrained / "model.safetensors").write_bytes(header + EMPTY_SAFETENSORS + bytes(24))

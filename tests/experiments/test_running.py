@@ -32,6 +32,7 @@ def test_all_cells_run_once_and_share_one_dataset(project):
     assert full["commands"]["train"].startswith("posa-vla train --dataset.root=")
     assert set(full["commands"]) == set(full["seconds"]) == {"record", "label", "cache", "train", "eval"}
     assert full["dataset"] == "f00" and full["policy"]["numbers"] == 6
+    assert full["training"]["precision"] == "fp32"
     assert full["training"]["steps"] == 8 and full["training"]["curve"][-1]["loss"] == 0.125
     assert full["conditions"][0]["success"]["count"] == 3 and len(full["episodes"]["rows"]) == 8
 

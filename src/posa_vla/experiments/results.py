@@ -57,7 +57,7 @@ def make_result(folder: CellFolder, threads: int) -> dict[str, Any]:
         "machine": results["machine"],
         "finished": results["finished"],
         "policy": _policy(folder.checkpoint, results),
-        "training": None if cell.policy_of else training_curve(folder.train / LOG_FILE),
+        "training": None if cell.policy_of else _training(folder),
         "conditions": results["summary"]["conditions"],
         "pooled": results["summary"]["pooled"],
         "anchors": results["summary"]["anchors"],
@@ -80,6 +80,14 @@ def count_numbers(path: Path) -> int:
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def _training(folder: CellFolder) -> dict[str, Any]:
+    """The curve, and in which arithmetic it came about: float32 and bf16 give slightly different policies."""
+    state = read_json(folder.checkpoint.parent / "training_state" / "state.json") or {}
+    precision = state.get("precision")
+    precision = "fp32" if precision == "no" else precision  # accelerate's word
+    return {"precision": precision, **training_curve(folder.train / LOG_FILE)}
 
 
 def training_curve(log: Path) -> dict[str, Any]:

@@ -131,11 +131,18 @@ def difference(group: Group, other: Group | None, named: bool = False) -> str:
     return f"{points:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" + (f" {other.variant}" if named else "")
 
 
+def _machine(cell: dict[str, Any]) -> str:
+    """Processor, threads and, where it was noted, the arithmetic of the training."""
+    machine, precision = cell["machine"], (cell["training"] or {}).get("precision")
+    words = [machine.get("gpu") or machine["cpu"], f"{cell['threads']} thread(s)", precision]
+    return ", ".join(word for word in words if word)
+
+
 def basis(content: dict[str, Any], found: Sequence[Group]) -> list[str]:
     """What a reader must know to judge the tables; said by the results themselves."""
     cells = content["cells"]
     revisions = sorted({str(revision) for cell in cells for stage in cell["git"].values() for revision in stage})
-    machines = sorted({f"{c['machine'].get('gpu') or c['machine']['cpu']}, {c['threads']} thread(s)" for c in cells})
+    machines = sorted({_machine(cell) for cell in cells})
     sentences = [
         "Intervals cover the scenes, pooled over seeds, not the spread between training runs: compare each seed.",
         f"Code: {', '.join(revisions)}. Machine: {'; '.join(machines)}.",
