@@ -6,7 +6,7 @@ from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
 
 from posa_vla.errors import PosaError
 from posa_vla.model.configuration import preset
-from posa_vla.model.encoders import TinyTextEncoder, TinyVisionEncoder
+from posa_vla.model.encoders import ClipTextEncoder, TinyTextEncoder, TinyVisionEncoder
 from posa_vla.model.network import PosaNetwork
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -64,6 +64,11 @@ def test_a_missing_folder_is_one_sentence(tmp_path):
     config = preset("sim", clip_model=str(tmp_path / "nothing"), tokenizer="bytes", **SMALL)
     with pytest.raises(PosaError, match=r"could not be loaded.*pretrained=false"):
         PosaNetwork(config, torch.tensor([1]))
+
+
+def test_more_text_than_clip_reads_is_one_sentence():
+    with pytest.raises(PosaError, match="at most 77 tokens, found max_text_length=100"):
+        ClipTextEncoder(preset("sim", pretrained=False, tokenizer="bytes", max_text_length=100), load_weights=False)
 
 
 def test_padding_does_not_change_the_sentence():

@@ -177,3 +177,22 @@ def test_full_size_presets_run_without_a_download(name):
 def test_unknown_choices_list_the_valid_ones(name, value):
     with pytest.raises(PosaError, match="choose one of"):
         preset("tiny", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("heads", 0),
+        ("integration_steps", 0),
+        ("flow_samples", 0),
+        ("chunk_size", -1),
+        ("memory_grid", -1),
+        ("sigma_task", 0.0),
+        ("focal_gamma", float("nan")),
+        ("alpha", 1.5),
+        ("vision_width", 100),
+    ],
+)
+def test_numbers_that_cannot_work_are_one_sentence(name, value):
+    with pytest.raises(PosaError, match=f"{name}.*found"):
+        preset("tiny", **{name: value})

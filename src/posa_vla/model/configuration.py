@@ -15,6 +15,14 @@ CHOICES = {
     "task_labels": ("next_event", "event_frames"),
     "flow_time": ("beta", "beta_literal", "uniform"),
 }
+AT_LEAST_ONE = (
+    "image_size", "vision_width", "text_width", "max_text_length", "chunk_size", "width", "depth",
+    "heads", "flow_samples", "integration_steps",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "vision_blocks", "memory_grid", "event_window", "tau_pos", "focal_gamma", "spatial_weight", "depth_weight",
+    "anchor_weight",
+)  # fmt: skip
 
 
 @dataclass
@@ -123,8 +131,11 @@ class NetworkConfig:
         for name, valid in CHOICES.items():
             if getattr(self, name) not in valid:
                 raise unknown_name(name, getattr(self, name), valid)
-        if self.width % self.heads:
-            raise PosaError(f"expected width divisible by heads, found width={self.width}, heads={self.heads}")
+        self._check_numbers()
+        if self.width % self.heads or self.width % 2:
+            raise PosaError(f"expected width even and divisible by heads, found width={self.width}, heads={self.heads}")
+        if self.encoder == "tiny" and self.vision_width % 8:
+            raise PosaError(f"the tiny encoder needs a vision_width that is a multiple of 8, found {self.vision_width}")
         if self.encoder == "tiny" and (self.image_size % 8 or self.image_size < 96):
             raise PosaError(
                 f"the tiny encoder needs an image_size that is a multiple of 8 and at least 96 (a 12x12 grid), "
@@ -140,6 +151,19 @@ class NetworkConfig:
         if self.point_tokens and self.maps == "predicted" and self.anchor_depth == "none":
             raise PosaError("point_tokens needs depths: set anchor_depth=predicted (or maps=ground_truth)")
 
+    def _check_numbers(self) -> None:
+        for name in AT_LEAST_ONE:
+            if not getattr(self, name) >= 1:
+                raise PosaError(f"{name} must be at least 1, found {getattr(self, name)}")
+        for name in NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
+                raise PosaError(f"{name} must not be negative, found {getattr(self, name)}")
+        for name in ("sigma_task", "sigma_end"):
+            if not getattr(self, name) > 0:
+                raise PosaError(f"{name} must be above 0, found {getattr(self, name)}")
+        if not 0 <= self.alpha <= 1:
+            raise PosaError(f"alpha must lie between 0 and 1, found {self.alpha}")
+
     @property
     def predicts_depth(self) -> bool:
         """Whether there is a head that tells depths; with true maps they are the labels' own."""
@@ -147,7 +171,7 @@ class NetworkConfig:
 
     @property
     def uses_anchor_loss(self) -> bool:
-        """Whether anything trains the attention."""
+        """Whether there is an L_anchor; without its focal term only the action loss trains the attention."""
         return self.maps == "predicted" and (self.spatial_loss or self.contrastive != "none")
 
     @property

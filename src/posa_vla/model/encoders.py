@@ -124,6 +124,12 @@ class ClipTextEncoder(nn.Module):
         source = config.clip_model if load_weights else None
         self.tower = _tower(CLIPTextModel, CLIPTextConfig, source, **special)
         self.width = int(self.tower.config.hidden_size)
+        longest = int(self.tower.config.max_position_embeddings)
+        if config.max_text_length > longest:
+            raise PosaError(
+                f"this CLIP reads at most {longest} tokens, found max_text_length={config.max_text_length}: set it to "
+                f"{longest} and shorten the instructions that are longer"
+            )
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return self.tower(input_ids=tokens, attention_mask=mask.long()).pooler_output
