@@ -147,7 +147,7 @@ def test_random_actions_neither_diverge_nor_tunnel():
     env.reset(seed=0)
     for step in range(300):
         *_, truncated, _ = env.step(rng.uniform(-1, 1, 7))
-        assert np.isfinite(env.data.qpos).all()
+        assert not env.diverged()
         for state in env.ground_truth().objects:
             assert not env.over_table(state.position) or state.position[2] > 0.005, (step, state)
         if truncated:
@@ -263,6 +263,18 @@ def test_a_bad_action_is_refused(env, action):
         env.step(action)
 
 
+def test_physics_that_blew_up_is_noticed_until_the_next_reset(env, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes a log where it runs
+    env.reset(seed=0)
+    env.data.qvel[0] = np.inf
+    env.step(STILL)
+    assert np.isfinite(env.data.qpos).all()  # MuJoCo has started over
+    env.step(STILL)
+    assert env.diverged()
+    env.reset(seed=0)
+    assert not env.diverged()
+
+
 def test_bad_options_are_refused():
     with pytest.raises(PosaError, match="choose one of background, basic"):
         TabletopEnv(condition="dark")
@@ -272,6 +284,10 @@ def test_bad_options_are_refused():
         TabletopEnv(categories=("duck",))
     with pytest.raises(PosaError, match="image_size"):
         TabletopEnv(image_size=4)
+    with pytest.raises(PosaError, match="num_distractors of at least 0"):
+        TabletopEnv(num_distractors=-1)
+    with pytest.raises(PosaError, match="episode_length of at least 1"):
+        TabletopEnv(episode_length=0)
     with pytest.raises(PosaError, match="reset"):
         TabletopEnv(image_size=16).step(STILL)
 

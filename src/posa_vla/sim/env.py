@@ -35,6 +35,7 @@ HOLD_STEPS = 10  # 0.5 s
 LEFT_OPENING, LEFT_DISTANCE = 0.06, 0.07  # m: the hand is open this far, and this far away, once it left a thing
 SETTLE_STEPS = 25
 VIEW_SIZE = 320  # pixels of the pictures for people
+BLOWN_UP = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,11 @@ class TabletopEnv(gym.Env):
         pairs = split_pairs(kinds, check_names("colour", colours, COLOURS))
         if not 16 <= image_size <= 2048:
             raise PosaError(f"image_size must lie in 16 … 2048 pixels, found {image_size}")
+        if num_distractors < 0 or (episode_length is not None and episode_length < 1):
+            raise PosaError(
+                f"expected num_distractors of at least 0 and episode_length of at least 1, found {num_distractors} and "
+                f"{episode_length}"
+            )
         self.options = Options(check_condition(condition), split, pairs, num_distractors)
         self.family = get_family(family)
         self.task = f"{family.capitalize()}-v0"  # LeRobot's name of it
@@ -185,6 +191,10 @@ class TabletopEnv(gym.Env):
 
     def close(self) -> None:
         self.renderer.close()
+
+    def diverged(self) -> bool:
+        """Whether the physics blew up since reset; MuJoCo then starts over by itself, and all numbers are finite."""
+        return any(self.data.warning[kind].number for kind in BLOWN_UP)
 
     # --- ground truth, for evaluation and labels only ---
 
