@@ -240,6 +240,16 @@ def test_interrupted_recording_keeps_shards_and_continues(recorded, tmp_path, mo
         np.testing.assert_array_equal(value, columns(config.output)[key], err_msg=key)
 
 
+def test_a_command_that_recorded_nothing_may_be_corrected(tmp_path):
+    output = tmp_path / "dataset"
+    crowded = RecordConfig(output=output, episodes=1, num_distractors=30, workers=0)
+    with pytest.raises(PosaError, match="do not fit on the table"):
+        record(crowded)
+    record(fake_config(output), make_fake)
+    provenance = json.loads((output / RECORDING_FILE).read_text())
+    assert provenance["options"]["num_distractors"] == 4
+
+
 def test_complete_output_is_left_untouched(recorded):
     before = {path: path.stat().st_mtime_ns for path in recorded.rglob("*")}
     with pytest.raises(PosaError, match="complete dataset \\(5 episodes\\)"):
@@ -367,6 +377,8 @@ def test_names_the_suite_does_not_have_are_listed(tmp_path, flag, message):
     [
         ("--split=eval", "choose one of train, val"),
         ("--image_size=65", "must be even"),
+        ("--image_size=3000", "--image_size must lie between 16 and 2048"),
+        ("--episode_length=0", "--episode_length must lie between 1"),
         ("--episodes=0", "--episodes must lie between 1"),
         ("--vcodec=vhs", "Must be one of.*h264"),
         ("--workers=two", "workers"),

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import posa_vla
 from posa_vla.errors import PosaError, unknown_name
-from posa_vla.sim.recording_shards import VideoOptions, explained, merge_shards, shard_path
+from posa_vla.sim.recording_shards import SHARDS, VideoOptions, explained, merge_shards, shard_path
 from posa_vla.sim.recording_workers import RETRY_STRIDE, Job, Recipe, run
 
 OPTIONS_FILE = "options.json"
@@ -127,7 +127,7 @@ def complete(config: RecordConfig) -> RecordConfig:
         )
     return replace(
         config,
-        episode_length=config.episode_length or family.episode_length,
+        episode_length=family.episode_length if config.episode_length is None else config.episode_length,
         fumbles=fumbles if config.fumbles is None else config.fumbles,
         contact=family.contacts if config.contact is None else config.contact,
     )
@@ -147,7 +147,7 @@ def check_numbers(config: RecordConfig) -> None:
     limits = {
         "episodes": (1, RETRY_STRIDE),
         "seed": (0, RETRY_STRIDE - config.episodes),
-        "image_size": (16, 4096),
+        "image_size": (16, 2048),
         "num_distractors": (0, 100),
         "episode_length": (1, 10_000),
         "action_noise": (0.0, 1.0),
@@ -246,9 +246,9 @@ def content_options(config: RecordConfig) -> dict[str, Any]:
 
 
 def check_resumable(config: RecordConfig, partial: Path) -> None:
-    """Refuse to mix shards of two different commands; the first command leaves its options behind."""
+    """Refuse to mix shards of two different commands; the first that finishes one leaves its options behind."""
     path, options = partial / OPTIONS_FILE, content_options(config)
-    if not path.exists():
+    if not any(partial.glob(SHARDS)):  # nothing is kept: a command that was refused may be corrected
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(options, indent=1))
         os.replace(temporary, path)

@@ -30,6 +30,7 @@ from posa_vla.sim.recording_episode import Demonstration
 
 FPS = 20
 SHARD_FILE = "meta/posa_shard.json"
+SHARDS = "shard-*"  # the finished ones in a folder; one that is being written begins with a dot
 RECORDING_FILE = "meta/posa_recording.json"
 """Provenance of a recorded dataset: version, options, one seed per episode, attempts, failures left out."""
 
