@@ -1,9 +1,11 @@
 """The command line: help, unknown names, wrong types; and the contract's agreement with LeRobot."""
 
+import subprocess
+
 import pytest
 from lerobot.utils import constants
 
-from posa_vla import contract
+from posa_vla import contract, demo
 from posa_vla.cli import COMMANDS, main
 from posa_vla.demo import DemoConfig, stages
 
@@ -21,12 +23,47 @@ def test_help_names_every_command(capsys):
         (["bench", "speed"], "choose one of anchors, cache, calibrate, inspect, interactions, model, peers, rigs, sim"),
         (["record", "--output=unused", "--episodes=many"], "many"),
         (["eval", "--policy.path=nowhere", "--output=unused"], "nowhere"),
+        (["demo", f"--output={__file__}"], "File exists"),
+        (["bench", "model", "--repeats=0"], "repeats must be at least 1"),
+        (["bench", "sim", "--random_steps=0"], "random_steps and processes must be at least 1"),
+        (["bench", "sim", "--family=push", "--hidden_episodes=2"], "the fingers are closed throughout"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_2(argv, expected, capsys):
     assert main(argv) == 2
     error = capsys.readouterr().err
     assert expected in error and "Traceback" not in error
+
+
+def test_bench_helps(capsys):
+    assert main(["bench", "--help"]) == 0
+    assert "interactions" in capsys.readouterr().out
+
+
+def test_an_interruption_is_no_traceback(tmp_path, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", interrupt)
+    assert main(["demo", f"--output={tmp_path}"]) == 130
+    assert "posa-vla demo: interrupted" in capsys.readouterr().err
+
+
+def test_the_demo_repeats_a_stage_only_if_its_output_is_gone(tmp_path, monkeypatch):
+    runs = []
+
+    def run(stage):
+        runs.append(stage.name)
+        stage.output.mkdir()
+        return 1.0
+
+    monkeypatch.setattr(demo, "run", run)
+    for _ in range(2):
+        demo.main([f"--output={tmp_path}"])
+    assert runs == ["eval"]
+    (tmp_path / "reference").rmdir()
+    demo.main([f"--output={tmp_path}"])
+    assert runs == ["eval", "eval"]
 
 
 def test_the_demo_runs_the_shipped_policy(tmp_path):

@@ -18,8 +18,12 @@ BENCHMARKS = {
 
 
 def main(argv: list[str]) -> int | None:
+    names = " | ".join(BENCHMARKS)
     if not argv:
-        raise PosaError(f"name what to measure: posa-vla bench {' | '.join(BENCHMARKS)}")
+        raise PosaError(f"name what to measure: posa-vla bench {names}")
+    if argv[0] in ("-h", "--help"):
+        print(f"usage: posa-vla bench NAME [--flag=value ...]   (posa-vla bench NAME --help)\n\nNAME: {names}")
+        return 0
     name, *arguments = argv
     if name not in BENCHMARKS:
         raise unknown_name("benchmark", name, BENCHMARKS)

@@ -21,7 +21,7 @@ COMMANDS = {
     "experiment": ("posa_vla.experiments.command", "run a grid of trainings and evaluations, resumable cell by cell"),
     "export": ("posa_vla.policy.export", "copy a checkpoint in half precision, to share it"),
     "bench": ("posa_vla.benchmarks", "measure anchors, cache, calibrate, inspect, interactions, model, rigs, sim …"),
-    "demo": ("posa_vla.demo", "record, label, cache, train, evaluate, report"),
+    "demo": ("posa_vla.demo", "run the shipped policy; or record, label, cache, train and evaluate one"),
 }
 
 
@@ -45,6 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     except (PosaError, DecodingError) as error:  # the latter: a flag of the wrong type
         print(f"posa-vla {command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"posa-vla {command}: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -105,13 +105,16 @@ def from_scratch(config: DemoConfig) -> list[Stage]:
 
 def main(argv: list[str]) -> int:
     config = draccus.parse(config_class=DemoConfig, args=argv)
-    config.output.mkdir(parents=True, exist_ok=True)
+    try:
+        config.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PosaError(f"cannot write {config.output} ({error.strerror}): choose another --output") from error
     log = config.output / STAGES_FILE
     finished: dict[str, dict] = json.loads(log.read_text()) if log.exists() else {}
     plan = stages(config)
     for number, stage in enumerate(plan, start=1):
         title = f"[{number}/{len(plan)}] {stage.name}"
-        if finished.get(stage.name, {}).get("arguments") == list(stage.arguments):
+        if finished.get(stage.name, {}).get("arguments") == list(stage.arguments) and stage.output.exists():
             print(f"{title}: done before in {finished[stage.name]['seconds']:.0f} s", flush=True)
             continue
         print(f"\n{title}\n$ posa-vla {shlex.join(stage.command())}", flush=True)

@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 from lerobot.envs.configs import EnvConfig
 from lerobot.envs.factory import make_env, make_env_config
 
 from posa_vla.contract import STATE, image_key
+from posa_vla.errors import PosaError
 from posa_vla.sim.lerobot_env import TabletopEnvConfig
 
 
@@ -38,3 +40,8 @@ def test_the_family_is_an_option_of_lerobot_s_environment():
     _, _, _, _, info = vector.step(np.zeros((1, 7), np.float32))
     assert set(info["stages"]) >= {"opened", "picked", "placed"}
     vector.close()
+
+
+def test_a_family_given_as_the_task_says_where_it_belongs():
+    with pytest.raises(PosaError, match="found 'box': choose by --env"):
+        TabletopEnvConfig(task="box")

@@ -7,6 +7,7 @@ import draccus
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from posa_vla.errors import PosaError
 from posa_vla.model.configuration import PRESETS, preset
 from posa_vla.model.network import PosaNetwork
 
@@ -59,6 +60,8 @@ def measure(name: str, device: str, repeats: int) -> dict[str, float]:
 
 def main(argv: list[str]) -> None:
     config = draccus.parse(config_class=ModelBenchmarkConfig, args=argv)
+    if config.threads < 1 or config.repeats < 1:
+        raise PosaError(f"threads and repeats must be at least 1, found {config.threads} and {config.repeats}")
     torch.set_num_threads(config.threads)
     print("| preset | parameters (M) | of these encoders (M) | GFLOPs per chunk | chunk | ms per chunk |")
     print("|---|---|---|---|---|---|")

@@ -11,6 +11,7 @@ from lerobot.envs.configs import EnvConfig
 from lerobot.utils.constants import OBS_STATE
 
 from posa_vla.contract import ACTION, CAMERAS, image_key
+from posa_vla.errors import PosaError
 
 PACKAGE, TASK = "posa_tabletop", "Pick-v0"
 GYM_ID = f"{PACKAGE}/{TASK}"
@@ -25,12 +26,13 @@ class TabletopEnvConfig(EnvConfig):
     """The tabletop suite.
 
     Args:
-        condition: basic, background, lights, distractors, objects or occlusion.
+        task: what LeRobot calls the one registered environment, whatever the family; leave it.
+        condition: basic, background, lights, distractors, objects or occlusion (or randomised, to train in).
         split: train, val or eval: disjoint ranges of scenes. The default is eval, so that no evaluator runs
             on training scenes by accident.
         image_size: side of the square pictures, pixels.
         categories, colours: comma-separated names that restrict the objects; empty allows all.
-        num_distractors: other objects on the table.
+        num_distractors: other objects on the table; more in the conditions distractors and randomised.
         episode_length: control steps at 20 Hz until truncation; the family's own if not given.
         family: what there is to do: pick, box, place …; an unknown name lists them all.
     """
@@ -60,6 +62,8 @@ class TabletopEnvConfig(EnvConfig):
     )
 
     def __post_init__(self) -> None:
+        if self.task != TASK:
+            raise PosaError(f"the task of {PACKAGE} is always {TASK!r}, found {self.task!r}: choose by --env.family")
         shape = (self.image_size, self.image_size, 3)
         for camera in CAMERAS:
             self.features[f"pixels/{camera}"] = PolicyFeature(type=FeatureType.VISUAL, shape=shape)
