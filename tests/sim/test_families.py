@@ -187,6 +187,12 @@ def test_a_table_that_is_too_full_says_so(name):
         get_family(name).sample(crowd, 0)
 
 
+def test_held_out_pairs_without_a_target_say_so():
+    pairs = split_pairs(("cube", "can"), ("red", "green"))  # holds out the green can, which is never pushed
+    with pytest.raises(PosaError, match="the held-out pairs of the chosen categories and colours: allow more of cube"):
+        get_family("push").sample(Options("objects", "train", pairs, 1), 0)
+
+
 # ---- place ------------------------------------------------------------------------------------------------
 
 

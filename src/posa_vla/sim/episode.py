@@ -87,7 +87,8 @@ def choose_pairs(
         )
     source = [pair for pair in source if targets is None or pair[1] in targets]
     if not source:
-        raise PosaError(f"no target among the chosen categories: allow one of {', '.join(targets or ())}")
+        chosen = "the held-out pairs of the chosen" if options.condition == "objects" else "the chosen"
+        raise PosaError(f"no target among {chosen} categories and colours: allow more of {', '.join(targets or ())}")
     target = source[rng.integers(len(source))]
     rest = [pair for pair in seen if pair != target]
     if len(rest) < options.num_distractors:

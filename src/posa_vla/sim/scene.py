@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike
 
-from posa_vla.sim.objects import CONTACT, HIDDEN, asset_root
+from posa_vla.sim.objects import CONTACT, asset_root
 from posa_vla.sim.slots import add_slots
 from posa_vla.sim.textures import TEXTURE_SIZE
 
@@ -46,7 +46,7 @@ NO_PARTNER = 4  # a collision bit that nothing answers: the geom is drawn as its
 
 @dataclass(frozen=True)
 class SceneIds:
-    """Names that the rest of the suite changes on reset."""
+    """What the environment repaints and relights on reset: ids in the model."""
 
     table_texture: int
     wall_texture: int
@@ -243,6 +243,3 @@ def arm_model() -> mujoco.MjModel:
 
 def scene_ids(model: mujoco.MjModel) -> SceneIds:
     return SceneIds(model.texture("table").id, model.texture("wall").id, model.light("lamp").id)
-
-
-__all__ = ["ARM_JOINTS", "FINGER_JOINTS", "GRIP_SITE", "HIDDEN", "SceneIds", "arm_model", "build_scene", "scene_ids"]

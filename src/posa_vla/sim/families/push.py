@@ -13,7 +13,7 @@ from posa_vla.sim.fixtures import MARK_INNER, MARK_RADIUS, add_mark, smooth_tabl
 from posa_vla.sim.instructions import Phrasings
 from posa_vla.sim.layout import GAP, HandGoal, footprint, hand_fits, place_objects
 from posa_vla.sim.objects import CATALOGUE
-from posa_vla.sim.pushing import PUSH_HEIGHT, Pusher, push_now, reach_of, square_yaw
+from posa_vla.sim.pushing import Pusher, push_now, reach_of, square_yaw
 from posa_vla.sim.slots import Placed
 
 if TYPE_CHECKING:
@@ -135,6 +135,3 @@ def drawn_back(env: TabletopEnv) -> bool:
     """Whether the hand is away from the named object."""
     distance = np.linalg.norm(env.ee_pose()[0] - env.object_pose(0)[0])
     return bool(distance > AWAY and not env.touches(0))
-
-
-__all__ = ["PUSH_HEIGHT", "Push"]
