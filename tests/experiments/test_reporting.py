@@ -20,7 +20,7 @@ PAGE = "# Results\n\n<!-- experiment:toy -->\nold\n<!-- /experiment:toy -->\n\nT
 @pytest.fixture
 def reported(project):
     """A finished experiment; full solves 3 of 4 in each of two conditions, blind 1 of 4."""
-    project.write(tables=["success", "efficiency", "anchors"])
+    project.write(tables=["success", "efficiency", "anchors", "look"])
     (project.root / "docs" / "results.md").write_text(PAGE)
     assert project.run(workers=2) == 0
     assert project.run(report=True) == 0
@@ -60,6 +60,16 @@ def test_speed_and_anchor_tables(reported):
     assert "reached the target, no grasp | 4 | 0.300 | 0.300 | 0.300 | 0 %" in text
 
 
+def test_the_first_look_counts_scenes_whose_anchor_is_near_the_target(reported):
+    text = section(reported)
+    low, high = wilson(12, 16)
+    full = row(text, "full", table=5)
+    assert full[1:5] == ["16", f"75.0 % [{100 * low:.1f}, {100 * high:.1f}]", "75 %, 75 %", "–"]
+    assert full[5:7] == ["0.020", "0.090"]
+    low, high = newcombe(4, 16, 12, 16)
+    assert row(text, "blind", table=5)[4] == f"-50.0 [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
 def read(project):
     return json.loads((project.root / "experiments" / "results" / "toy.json").read_text())
 
@@ -67,7 +77,7 @@ def read(project):
 def test_the_file_alone_is_enough_and_gives_the_same_bytes(reported):
     images = reported.root / "docs" / "images" / "experiments"
     before = {path: path.read_bytes() for path in [*images.iterdir(), *(reported.root / "docs").glob("*.md")]}
-    assert {path.name for path in images.iterdir()} == {"toy-success.svg", "toy-training.svg"}
+    assert {path.name for path in images.iterdir()} == {"toy-look.svg", "toy-success.svg", "toy-training.svg"}
     file = committed.results_path(reported.load())
     content = file.read_bytes()
     shutil.rmtree(reported.output)

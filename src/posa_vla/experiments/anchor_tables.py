@@ -9,12 +9,9 @@ from scipy.stats import mannwhitneyu
 from posa_vla.contract import CAMERAS
 from posa_vla.evaluation.records import SUCCESS
 from posa_vla.experiments.markdown import DASH, number, percent, rate, table
-from posa_vla.experiments.numbers import Group, Rate, middle
+from posa_vla.experiments.numbers import ON_TARGET, Group, Rate, middle
 
 FIRST, MEAN, LATE = (f"{CAMERAS[0]}_{when}" for when in ("first", "mean", "late"))
-ON_TARGET = 0.08
-"""Fraction of the image's side within which the task anchor counts as on the target: the bar of the pipeline's
-anchor error, about an object's width."""
 QUANTILES = 4
 
 

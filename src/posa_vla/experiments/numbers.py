@@ -13,6 +13,10 @@ ANCHOR = f"{CAMERAS[0]}_first"
 """The anchor error that stands for all: the fixed view's task anchor at the first frame, which only the sentence
 gives away."""
 
+ON_TARGET = 0.08
+"""Fraction of the image's side within which the task anchor counts as on the target: the bar of the pipeline's
+anchor error, about an object's width."""
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -77,6 +81,19 @@ class Group:
         """Median of path over the expert's path, of the scenes that both solved."""
         rows = [row for row in self.episodes() if row["outcome"] == SUCCESS and row["path"] and row["expert_path"]]
         return middle(row["path"] / row["expert_path"] for row in rows)
+
+    def on_target(self) -> Rate:
+        """Scenes in which the head view's task anchor is on the target at the first frame."""
+        return _on_target(self.first_errors())
+
+    def seed_on_target(self) -> list[float]:
+        """One rate per seed, in the order of the seeds."""
+        rates = (_on_target(Group(self.variant, self.dataset, (cell,)).first_errors()) for cell in self.cells)
+        return [rate.value for rate in rates if rate.value is not None]
+
+    def first_errors(self) -> list[float]:
+        """The head view's task-anchor errors at the first frame, where it is known."""
+        return [row[ANCHOR] for row in self.episodes() if row[ANCHOR] is not None]
 
     def anchor_error(self, column: str = ANCHOR) -> float | None:
         known = [row[column] for row in self.episodes() if row[column] is not None]
@@ -144,6 +161,10 @@ def cell_episodes(cell: dict[str, Any]) -> list[dict[str, Any]]:
 def middle(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(median(known)) if known else None
+
+
+def _on_target(errors: Sequence[float]) -> Rate:
+    return Rate(sum(error <= ON_TARGET for error in errors), len(errors))
 
 
 def _success(rows: Sequence[dict[str, Any]]) -> Rate:

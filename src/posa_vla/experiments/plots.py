@@ -1,6 +1,8 @@
 """Plots of an experiment from its committed results, as SVG that is the same for the same numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ def draw(content: dict[str, Any], folder: Path) -> list[Path]:
     plt = _pyplot()
     found, name = groups(content), content["experiment"]
     figures = {
-        "success": success_figure(plt, content, found),
+        "success": success_figure(plt, content, found) if "success" in content["tables"] else None,
+        "look": look_figure(plt, content, found) if "look" in content["tables"] else None,
         "training": training_figure(plt, found),
         "data": data_figure(plt, content, found),
     }
@@ -50,17 +53,40 @@ def _pyplot() -> Any:
 
 def success_figure(plt: Any, content: dict[str, Any], found: Sequence[Group]) -> Any:
     """Success with its interval per variant, a dot per seed; one panel per condition."""
-    names, colours = conditions(content), _colours(found)
-    labels = [_label(content, group) for group in found]
+    panels = [
+        Panel(name, "success, %", partial(Group.success, condition=name), partial(Group.seed_rates, condition=name))
+        for name in conditions(content)
+    ]
+    return _rates_figure(plt, content, found, panels)
+
+
+def look_figure(plt: Any, content: dict[str, Any], found: Sequence[Group]) -> Any:
+    """How often the policy looks at the target at the first frame, as success is drawn."""
+    panel = Panel("first frame, head view", "looks at the target, %", Group.on_target, Group.seed_on_target)
+    return _rates_figure(plt, content, found, [panel])
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One rate of every group, and that of each of its seeds."""
+
+    title: str
+    label: str
+    rate: Callable[[Group], Rate]
+    seeds: Callable[[Group], list[float]]
+
+
+def _rates_figure(plt: Any, content: dict[str, Any], found: Sequence[Group], panels: Sequence[Panel]) -> Any:
+    colours, labels = _colours(found), [_label(content, group) for group in found]
     figure, axes = plt.subplots(
-        1, len(names), sharey=True, squeeze=False, figsize=(2.5 + 2.4 * len(names), 1.2 + 0.34 * len(found))
+        1, len(panels), sharey=True, squeeze=False, figsize=(2.5 + 2.4 * len(panels), 1.2 + 0.34 * len(found))
     )
-    for axis, condition in zip(axes[0], names, strict=True):
+    for axis, panel in zip(axes[0], panels, strict=True):
         for row, group in enumerate(found):
-            _interval(axis, group.success(condition), row, colours[group.variant])
-            rates = group.seed_rates(condition)
+            _interval(axis, panel.rate(group), row, colours[group.variant])
+            rates = panel.seeds(group)
             axis.plot([100 * value for value in rates], [row + 0.22] * len(rates), ".", color="0.5", markersize=3)
-        axis.set(title=condition, xlim=(-3, 103), xlabel="success, %")
+        axis.set(title=panel.title, xlim=(-3, 103), xlabel=panel.label)
     axes[0][0].set_yticks(range(len(found)), labels)
     axes[0][0].invert_yaxis()
     return figure

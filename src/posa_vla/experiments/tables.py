@@ -7,7 +7,7 @@ from posa_vla.evaluation.intervals import newcombe
 from posa_vla.experiments.anchor_tables import anchor_tables
 from posa_vla.experiments.estimate import duration
 from posa_vla.experiments.markdown import DASH, number, percent, rate, table
-from posa_vla.experiments.numbers import Group, Rate, conditions, demonstrations, groups
+from posa_vla.experiments.numbers import ON_TARGET, Group, Rate, conditions, demonstrations, groups, middle
 
 Column = tuple[str, Callable[[Group], str]]
 
@@ -20,6 +20,7 @@ def render(content: dict[str, Any]) -> str:
         "success": success_tables,
         "efficiency": efficiency_table,
         "anchors": lambda _, groups_: anchor_tables(groups_),
+        "look": look_table,
     }
     for name in content["tables"]:
         parts += makers[name](content, found)
@@ -103,6 +104,29 @@ def efficiency_table(content: dict[str, Any], found: list[Group]) -> list[str]:
     return [_grouped(columns, found), legend]
 
 
+def look_table(content: dict[str, Any], found: list[Group]) -> list[str]:
+    """Where the policy looks before anything has moved; for experiments that train the anchors alone."""
+    columns: list[Column] = [
+        ("variant", lambda g: g.variant),
+        ("scenes", lambda g: f"{g.on_target().trials}"),
+        ("looks at the target [95 %]", lambda g: rate(g.on_target())),
+        ("each seed", lambda g: ", ".join(percent(value) for value in g.seed_on_target())),
+        (
+            _against(content),
+            lambda g: difference(g, reference(content, found, g), named=_mixed(content), of=Group.on_target),
+        ),
+        ("median error", lambda g: number(middle(g.first_errors()), 3)),
+        ("mean error", lambda g: number(g.anchor_error(), 3)),
+        ("training steps", lambda g: number(g.training_steps(), 0)),
+        ("training time", lambda g: DASH if g.training_seconds() is None else duration(g.training_seconds() or 0.0)),
+    ]
+    legend = (
+        "Of the task anchor in the head view at the first frame. Error: its distance from the target in fractions of "
+        f"the image's side; the policy looks at the target where that is at most {ON_TARGET}."
+    )
+    return [_grouped(columns, found), legend]
+
+
 def _against(content: dict[str, Any]) -> str:
     return "against, points" if _mixed(content) else f"against {content['reference']}, points"
 
@@ -119,11 +143,13 @@ def reference(content: dict[str, Any], found: Sequence[Group], group: Group) -> 
     return same[0] if same else None
 
 
-def difference(group: Group, other: Group | None, named: bool = False) -> str:
-    """Difference of the success rates in points with Newcombe's 95 % interval, and what it is `named` after."""
+def difference(
+    group: Group, other: Group | None, named: bool = False, of: Callable[[Group], Rate] = Group.success
+) -> str:
+    """Difference of the rates `of` both in points with Newcombe's 95 % interval, and what it is `named` after."""
     if other is None or other.variant == group.variant:
         return DASH
-    mine, theirs = group.success(), other.success()
+    mine, theirs = of(group), of(other)
     if not mine.trials or not theirs.trials:
         return DASH
     low, high = newcombe(mine.count, mine.trials, theirs.count, theirs.trials)
