@@ -1,10 +1,13 @@
 """Files that are either complete or absent: written beside their place, synced, renamed."""
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +27,46 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def alone_in(folder: Path, doing: str) -> Iterator[None]:
+    """Holds the lock of an existing folder, which the system lets go when the process ends, however it ends.
+
+    Raises:
+        PosaError: another process is `doing` it, such as "writing DATASET".
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PosaError(f"another process is {doing}: wait for it to end, or choose another folder") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name in the same folder to write to, moved to `path` at the end; what fails leaves `path` as it was.
+
+    The name is nobody else's: two processes that replace one file at once leave the one's or the other's, never a
+    mixture. It keeps the ending, which tells some writers the format.
+    """
+    beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Replaces `path` atomically."""
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    sync_folder(path.parent)
+    with replacing(path) as beside:
+        beside.write_bytes(content)
 
 
 def write_json(path: Path, content: Any) -> None:

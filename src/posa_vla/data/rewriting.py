@@ -5,7 +5,6 @@ in Arrow, row group by row group (one per episode, which random access relies on
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -22,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from posa_vla.data.files import sync_folder
+from posa_vla.data.files import alone_in, sync_folder
 from posa_vla.errors import PosaError
 
 INFO_FILE = "meta/info.json"
@@ -145,7 +144,7 @@ def built_beside(output: Path, fingerprint: str) -> Iterator[Path]:
     partial = output.with_name(f".{output.name}.partial")
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        with _only_writer(partial, output):
+        with alone_in(partial, f"writing {output}"):
             try:
                 if not _is_continued(partial, fingerprint):
                     _empty(partial)
@@ -171,21 +170,6 @@ def _is_continued(partial: Path, fingerprint: str) -> bool:
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-@contextmanager
-def _only_writer(partial: Path, output: Path) -> Iterator[None]:
-    """Holds the folder's lock, which the system lets go when the process ends, however it ends."""
-    descriptor = os.open(partial, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise PosaError(f"another process is writing {output}: wait for it, or choose another --output") from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _fingerprint(root: Path, columns: Mapping[str, NewColumn], documents: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import av
 import cv2
 import numpy as np
 
+from posa_vla.data.files import replacing, write_bytes
 from posa_vla.evaluation.overlay import draw
 
 TILE, GAP = 320, 4
@@ -53,8 +54,8 @@ def filmstrip(frames: list[np.ndarray], count: int = STRIP_FRAMES) -> np.ndarray
 def write_mp4(path: Path, frames: list[np.ndarray], fps: int) -> None:
     """H.264, 4:2:0, index first: the one form that every current browser plays, Safari included."""
     height, width = (side // 2 * 2 for side in frames[0].shape[:2])  # 4:2:0 needs even sides
-    partial = path.with_name(path.stem + ".partial.mp4")
-    with av.open(str(partial), "w", options={"movflags": "+faststart"}) as container:
+    options = {"movflags": "+faststart"}
+    with replacing(path) as beside, av.open(str(beside), "w", options=options) as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "27", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1
@@ -62,11 +63,10 @@ def write_mp4(path: Path, frames: list[np.ndarray], fps: int) -> None:
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
-    partial.replace(path)
 
 
 def write_jpeg(path: Path, image: np.ndarray, quality: int = 82) -> None:
     done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise OSError(f"cannot encode {path}")
-    path.write_bytes(data.tobytes())
+    write_bytes(path, data.tobytes())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from posa_vla.data.files import write_bytes
 from posa_vla.errors import PosaError
 
 SUCCESS, FAILURE, ERROR = "success", "failure", "error"
@@ -34,6 +35,12 @@ class EnvOptions:
     num_distractors: int = 4
     episode_length: int | None = None
     family: str = "pick"
+
+    def __post_init__(self) -> None:
+        for name, low in (("image_size", 1), ("num_distractors", 0), ("episode_length", 1)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise PosaError(f"expected {name} of at least {low}, found {value}")
 
 
 @dataclass(frozen=True)
@@ -168,16 +175,10 @@ def read_records(path: Path) -> dict[tuple[str, int], EpisodeRecord]:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` in one step: a reader or a full disk never sees half a file."""
-    partial = path.with_name(path.name + ".partial")
     try:
-        with open(partial, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        write_bytes(path, text.encode())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise _cannot_write(path, error) from error
-    os.replace(partial, path)
 
 
 def _cannot_write(path: Path, error: OSError) -> PosaError:

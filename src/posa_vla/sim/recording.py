@@ -4,14 +4,12 @@ Shards are recorded in parallel beside the output, in ``OUTPUT.partial``; the sa
 interruption. The dataset appears under its own name in one rename, when it is complete.
 """
 
-import contextlib
-import fcntl
 import functools
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from draccus.utils import DecodingError
 from tqdm import tqdm
 
 import posa_vla
+from posa_vla.data.files import alone_in, write_json
 from posa_vla.errors import PosaError, unknown_name
 from posa_vla.sim.recording_shards import SHARDS, VideoOptions, explained, merge_shards, shard_path
 from posa_vla.sim.recording_workers import RETRY_STRIDE, Job, Recipe, run
@@ -214,7 +213,7 @@ def record(config: RecordConfig, make_env: Callable[[RecordConfig], tuple[Any, A
     partial = partial_folder(config)
     with explained(config.output):
         partial.mkdir(parents=True, exist_ok=True)
-        with locked(partial):
+        with alone_in(partial, f"recording {config.output}"):
             check_resumable(config, partial)
             jobs = shard_jobs(config.episodes, partial)
             record_missing(jobs, recipe, config)
@@ -249,9 +248,7 @@ def check_resumable(config: RecordConfig, partial: Path) -> None:
     """Refuse to mix shards of two different commands; the first that finishes one leaves its options behind."""
     path, options = partial / OPTIONS_FILE, content_options(config)
     if not any(partial.glob(SHARDS)):  # nothing is kept: a command that was refused may be corrected
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(options, indent=1))
-        os.replace(temporary, path)
+        write_json(path, options)
         return
     found = json.loads(path.read_text())
     if found != options:
@@ -295,14 +292,3 @@ def publish(config: RecordConfig, partial: Path, shards: list[Path]) -> dict[str
     os.replace(merged, config.output)
     shutil.rmtree(partial)
     return provenance
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` against a second recorder; the lock ends with the process, however it ends."""
-    with (folder / "lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise PosaError(f"another recorder is writing {folder}: wait for it or stop it") from error
-        yield

@@ -1,11 +1,11 @@
 """Where numbers go: OUT/log.jsonl always, TensorBoard and Weights & Biases if asked."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from posa_vla.data.files import write_bytes
 from posa_vla.errors import PosaError
 
 LOG_FILE = "log.jsonl"
@@ -63,9 +63,7 @@ def _keep_until(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [line for line in read_log(path) if line["step"] <= step]
-    beside = path.with_suffix(".partial")
-    beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    os.replace(beside, path)
+    write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
 def _tensorboard(folder: Path) -> Any:
