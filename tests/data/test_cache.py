@@ -316,3 +316,27 @@ def test_command(video_dataset, tmp_path, capsys):
     assert cli.main([*arguments, "--verify=true", "--rebuild=true"]) == 0
     assert json.loads((target / "manifest.json").read_text()) == manifest
     assert cli.main(["cache", f"--dataset.root={tmp_path}"]) == 2
+
+
+@pytest.mark.parametrize("cell", [None, {"bytes": None, "path": "elsewhere.png"}])
+def test_an_empty_image_cell_names_the_file_and_the_row(image_dataset, tmp_path, cell):
+    root = copy_dataset(image_dataset, tmp_path / "dataset")
+    rewrite_column(root, "observation.images.wrist", lambda cells: [*cells[:3], cell, *cells[4:]])
+    with pytest.raises(PosaError, match=r"file-000\.parquet .*row 3 holds no readable image"):
+        build_cache(root, tmp_path / "cache", progress=False)
+
+
+@pytest.mark.parametrize(("key", "cell"), [(contract.ACTION, None), (contract.TASK_INDEX, None)])
+def test_an_empty_cell_of_numbers_names_the_column(image_dataset, tmp_path, key, cell):
+    root = copy_dataset(image_dataset, tmp_path / "dataset")
+    rewrite_column(root, key, lambda cells: [*cells[:3], cell, *cells[4:]])
+    with pytest.raises(PosaError, match=f"number.* of {key} in each of 18 frames, found .* 1 empty cells"):
+        build_cache(root, tmp_path / "cache", progress=False)
+
+
+def test_two_cameras_of_one_name_are_refused(tmp_path):
+    root = make_dataset(tmp_path / "dataset", episodes=1, cameras=("head", "image"), labelled=False, use_videos=False)
+    for path in (root / "meta/info.json", root / "meta/stats.json"):
+        path.write_text(path.read_text().replace("observation.images.head", contract.LONE_IMAGE))
+    with pytest.raises(PosaError, match="both called 'image'"):
+        build_cache(root, tmp_path / "cache", progress=False)

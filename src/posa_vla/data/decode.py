@@ -78,7 +78,8 @@ def _table_images(path: Path, key: str) -> Iterator[tuple[int, np.ndarray]]:
     position = 0
     for batch in pq.ParquetFile(path).iter_batches(TABLE_BATCH, columns=[key]):
         for cell in batch.column(0).to_pylist():
-            image = cv2.imdecode(np.frombuffer(cell["bytes"] or b"", np.uint8), cv2.IMREAD_COLOR_RGB)
+            content = (cell or {}).get("bytes")  # an empty cell, or one that names a file elsewhere
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if content else None
             if image is None:
                 raise OSError(f"row {position} holds no readable image")
             yield position, image

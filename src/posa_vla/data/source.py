@@ -1,6 +1,7 @@
 """A LeRobotDataset v3 on disk, seen as whole files: which rows of the dataset lie in which video or table."""
 
 import hashlib
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,13 @@ class Source:
         self.cameras = [self._camera(key) for key in self.meta.camera_keys if key not in self.meta.depth_keys]
         if not self.cameras or self.num_frames == 0:
             raise PosaError(f"{self.root} holds {self.num_frames} frames of {len(self.cameras)} colour cameras")
+        keys = {camera.name: camera.key for camera in self.cameras}
+        for camera in self.cameras:
+            if keys[camera.name] != camera.key:
+                raise PosaError(
+                    f"{self.root}: {camera.key} and {keys[camera.name]} are both called {camera.name!r}: rename one "
+                    "camera in the dataset"
+                )
 
     def _camera(self, key: str) -> CameraSource:
         shape = tuple(self.meta.features[key]["shape"])
@@ -156,7 +164,14 @@ class Source:
         for key in keys:
             feature = self.meta.features[key]
             shape = () if key in INDEX_COLUMNS else tuple(feature["shape"])
-            columns[key] = flat_values(table[key])[0].astype(feature["dtype"]).reshape(self.num_frames, *shape)
+            values, empty = flat_values(table[key])
+            is_complete = len(values) == self.num_frames * math.prod(shape)
+            if not is_complete or (empty and not feature["dtype"].startswith("float")):  # there they are NaN
+                raise PosaError(
+                    f"{self.root}: expected {math.prod(shape)} number(s) of {key} in each of {self.num_frames} frames, "
+                    f"found {len(values)} in all with {empty} empty cells: repair the column, or record again"
+                )
+            columns[key] = values.astype(feature["dtype"]).reshape(self.num_frames, *shape)
         if not np.array_equal(columns["index"], np.arange(self.num_frames)):
             raise PosaError(f"{self.root}: the tables' index does not count from 0 to {self.num_frames - 1}")
         for key in MUST_BE_FINITE:
