@@ -1,6 +1,8 @@
 """The command line: help, unknown names, wrong types; and the contract's agreement with LeRobot."""
 
+import os
 import subprocess
+import sys
 
 import pytest
 from lerobot.utils import constants
@@ -38,15 +40,6 @@ def test_a_mistake_is_one_sentence_and_status_2(argv, expected, capsys):
 def test_bench_helps(capsys):
     assert main(["bench", "--help"]) == 0
     assert "interactions" in capsys.readouterr().out
-
-
-def test_an_interruption_is_no_traceback(tmp_path, monkeypatch, capsys):
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(subprocess, "run", interrupt)
-    assert main(["demo", f"--output={tmp_path}"]) == 130
-    assert "posa-vla demo: interrupted" in capsys.readouterr().err
 
 
 def test_the_demo_repeats_a_stage_only_if_its_output_is_gone(tmp_path, monkeypatch):
@@ -87,3 +80,22 @@ def test_the_contract_uses_lerobots_keys():
     assert contract.image_key("head") == f"{constants.OBS_IMAGES}.head"
     assert constants.OBS_LANGUAGE_TOKENS == contract.LANGUAGE_TOKENS
     assert constants.OBS_LANGUAGE_ATTENTION_MASK == contract.LANGUAGE_MASK
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    """As ``posa-vla … | head`` does."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "posa_vla.cli", "--help"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.stderr, done.returncode) == ("", 141)
+
+
+def test_ctrl_c_is_one_sentence(monkeypatch, capsys):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("posa_vla.data.labelling.main", interrupted)
+    assert main(["label"]) == 130
+    assert capsys.readouterr().err == "posa-vla label: interrupted\n"

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 
 from draccus.utils import DecodingError
@@ -32,6 +33,19 @@ def usage() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again as it exits
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        print(f"posa-vla {argv[0]}: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return status
+
+
+def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -45,9 +59,6 @@ def main(argv: list[str] | None = None) -> int:
     except (PosaError, DecodingError) as error:  # the latter: a flag of the wrong type
         print(f"posa-vla {command}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"posa-vla {command}: interrupted", file=sys.stderr)
-        return 130
 
 
 if __name__ == "__main__":
