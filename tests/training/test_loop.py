@@ -1,5 +1,6 @@
 """The loop on a fake policy: exact resuming, signals, kills, and what is written down."""
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -201,3 +202,21 @@ def test_killed_fifty_times_it_resumes_from_a_complete_checkpoint(tmp_path):
     whole = make_trainer(tmp_path / "whole", steps=10**6)
     assert stop_after(whole, last - 1).run().step == last
     assert contents(tmp_path / "whole", last) == contents(tmp_path / "killed", last)
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_changes_nothing(tmp_path):
+    run(tmp_path, steps=4)
+    log = (tmp_path / "log.jsonl").read_text()
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(PosaError, match=f"another process is training into {tmp_path}"):
+        run(tmp_path, steps=8)
+    os.close(descriptor)
+    assert (tmp_path / "log.jsonl").read_text() == log
+    assert run(tmp_path, steps=8).step == 8
+
+
+def test_a_run_that_time_ends_logs_its_last_steps(tmp_path):
+    outcome = make_trainer(tmp_path, log_freq=0, max_minutes=1e-6).run()
+    assert outcome.step == 1
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [1]

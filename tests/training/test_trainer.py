@@ -264,6 +264,82 @@ def test_fine_tuning_begins_with_the_checkpoints_weights_and_without_a_first_sta
     assert trainer.main(["--resume=true", f"--output_dir={folder}"]) == 0
 
 
+def test_fine_tuning_resumes_with_its_command_and_remembers_where_it_began(run, dataset, tmp_path):
+    source = shutil.copytree(run / "checkpoints" / "last" / "pretrained_model", tmp_path / "source")
+    words = [f"--policy.path={source}", "--steps=4", "--save_freq=2", "--batch_size=4", "--threads=1"]
+    words = [*words, f"--dataset.root={dataset}"]
+    assert trainer.main([*words, f"--output_dir={tmp_path / 'whole'}"]) == 0
+    folder = cut_back(tmp_path / "whole", tmp_path / "cut", 2)
+    with pytest.raises(PosaError, match=r"--policy\.path=.*other contradicts the checkpoint"):
+        trainer.main([*words, f"--policy.path={tmp_path / 'other'}", f"--output_dir={folder}", "--resume=true"])
+    shutil.rmtree(source)
+    assert trainer.main([*words, f"--output_dir={folder}", "--resume=true"]) == 0
+    assert contents(folder, 4) == contents(tmp_path / "whole", 4)
+
+
+@pytest.mark.parametrize("option", ["path", "type"])
+@pytest.mark.parametrize("word", ["--policy.{}", "--policy.{}="])
+def test_an_option_without_its_value_is_no_option_left_out(tmp_path, option, word):
+    with pytest.raises(PosaError, match=f"--policy.{option} has no value"):
+        options.parse([word.format(option), f"--output_dir={tmp_path}", "--steps=3"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--eval_condition=bsic"], "unknown condition 'bsic'"),
+        (["--env.categories=[cann]"], "unknown category 'cann'"),
+        (["--env.family=pikc"], "unknown task family 'pikc'"),
+        (["--env.num_distractors=-1"], "num_distractors of at least 0"),
+        (["--env.image_size=64"], r"found observation.images.head of shape \(3, 32, 32\)"),
+    ],
+)
+def test_what_the_first_evaluation_would_stop_at_is_said_before_the_first_step(dataset, tmp_path, words, message):
+    with pytest.raises(PosaError, match=message):
+        trainer.main([*SMALL, f"--dataset.root={dataset}", f"--output_dir={tmp_path}", "--eval_freq=2", *words])
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_cameras_that_the_suite_lacks_cannot_be_evaluated_on_it(tmp_path):
+    root = make_dataset(tmp_path / "own", episodes=1, cameras=("front",), use_videos=False)
+    words = [*SMALL, f"--dataset.root={root}", f"--output_dir={tmp_path / 'out'}"]
+    with pytest.raises(PosaError, match=r"cameras are head, wrist .*found observation.images.front"):
+        trainer.main([*words, "--eval_freq=2", "--env.image_size=32"])
+
+
+def strip_statistics(root, to, names):
+    """A copy of the dataset without some statistics; without the file where `names` is None."""
+    path = shutil.copytree(root, to) / "meta/stats.json"
+    stats = json.loads(path.read_text())
+    path.unlink()
+    if names is not None:
+        kept = {key: {n: v for n, v in own.items() if not n.startswith(names)} for key, own in stats.items()}
+        path.write_text(json.dumps(kept))
+    return to
+
+
+@pytest.mark.parametrize("names", ["q", None])
+def test_missing_statistics_are_those_of_the_frames(dataset, tmp_path, capsys, names):
+    """Converted datasets have no quantiles; without any statistics LeRobot would not normalise at all."""
+    from lerobot.policies.factory import make_pre_post_processors
+
+    root = strip_statistics(dataset, tmp_path / "dataset", names)
+    words = [*SMALL, f"--dataset.root={root}", f"--output_dir={tmp_path / 'out'}", "--steps=4"]
+    assert trainer.main(words) == 0
+    assert "computed from its frames: " in capsys.readouterr().out
+    folder = tmp_path / "out/checkpoints/last/pretrained_model"
+    _, post = make_pre_post_processors(PosaVLAPolicy.from_pretrained(folder).config, pretrained_path=str(folder))
+    low, high = (post(torch.full((1, 7), value)) for value in (-1.0, 1.0))
+    assert torch.all(low < high) and not torch.allclose(high, torch.ones(1, 7))
+
+
+def test_images_that_a_peer_normalises_need_statistics(dataset, tmp_path):
+    root = strip_statistics(dataset, tmp_path / "dataset", None)
+    words = ["--policy.type=act", "--policy.device=cpu", "--peer.recipe=small", "--policy.chunk_size=4"]
+    with pytest.raises(PosaError, match=r"expected statistics of 'observation.images.head'"):
+        trainer.main([*words, "--policy.n_action_steps=4", f"--dataset.root={root}", f"--output_dir={tmp_path / 'o'}"])
+
+
 def test_fine_tuning_keeps_the_network(run, dataset, tmp_path, capsys):
     source = run / "checkpoints" / "last" / "pretrained_model"
     words = [f"--policy.path={source}", "--policy.width=64", f"--dataset.root={dataset}", f"--output_dir={tmp_path}"]

@@ -162,6 +162,15 @@ def check_conditions(conditions: Sequence[str], split: str) -> None:
         raise unknown_name("split", split, SPLITS)
 
 
+def check_names(options: EnvOptions) -> None:
+    """Raise PosaError on a name that the suite does not have, before an environment is built."""
+    from posa_vla.sim import conditions, families, objects
+
+    families.get_family(options.family)
+    conditions.check_names("category", options.categories, objects.CATEGORIES)
+    conditions.check_names("colour", options.colours, objects.COLOURS)
+
+
 def evaluate(
     policy_path: Path | str,
     conditions: Sequence[str] = ("basic",),

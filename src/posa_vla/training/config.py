@@ -1,6 +1,7 @@
 """Options of ``posa-vla train`` and how a resumed run gets them back."""
 
 import json
+import os
 import tempfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -166,6 +167,8 @@ def take_word(option: str, words: list[str]) -> tuple[str | None, list[str]]:
             chosen = word
         elif word != flag:
             rest.append(word)
+    if not chosen and flag in words:
+        raise PosaError(f"--policy.{option} has no value: write --policy.{option}=VALUE, or leave it out")
     return chosen, rest
 
 
@@ -244,10 +247,13 @@ def _resumed(checkpoint: Path, own: list[str], words: list[str]) -> tuple[TrainC
     before = PreTrainedConfig.from_pretrained(pretrained)
     name, words = take_type(words)
     _refuse_changes({"type": before.type}, {"type": name or before.type}, "policy.", ())
+    origin, words = take_word("path", words)
+    if origin is not None:
+        began, named = before.pretrained_path, reference.resolve(Path(origin))
+        _refuse_changes({"path": began and os.path.abspath(began)}, {"path": os.path.abspath(named)}, "policy.", ())
     policy = PreTrainedConfig.from_pretrained(pretrained, cli_overrides=words) if words else before
     _refuse_changes(encode(before), encode(policy), "policy.", ("policy.device",))
     resolve(policy, pretrained)
-    policy.pretrained_path = None  # where the first run began; this one begins with its own checkpoint
     check(config)
     return config, policy
 

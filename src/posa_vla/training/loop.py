@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from posa_vla.data.files import alone_in
 from posa_vla.errors import PosaError
 from posa_vla.training import optimiser, schedule
 from posa_vla.training.bundle import Bundle
@@ -101,9 +102,16 @@ class Trainer:
 
     def run(self) -> Outcome:
         """Train to `steps`, to the end of the time budget or to the first signal; the last act is a save."""
+        if not self.accelerator.is_main_process:
+            return self._run()
+        folder = self.config.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone_in(folder, f"training into {folder}"):
+            self.log = RunLog(folder, self.step, self.config.tensorboard, self.config.wandb)
+            return self._run()
+
+    def _run(self) -> Outcome:
         config, main = self.config, self.accelerator.is_main_process
-        if main:
-            self.log = RunLog(config.folder, self.step, config.tensorboard, config.wandb)
         bar = tqdm(total=config.steps, initial=self.step, unit="step", desc="train", disable=not main)
         started = time.monotonic() - self.seconds
         with StopSignal() as stop, bar:
@@ -161,7 +169,7 @@ class Trainer:
 
     def _after_step(self, bar: tqdm) -> None:
         config = self.config
-        if due(self.step, config.log_freq) or self.step == config.steps:
+        if due(self.step, config.log_freq) or self.step == config.steps or self._out_of_time():
             self._log(bar)
         if due(self.step, config.save_freq):
             self._save()

@@ -13,15 +13,15 @@ import draccus
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
-from lerobot.configs import FeatureType, PreTrainedConfig
+from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.policies import PreTrainedPolicy
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.utils.feature_utils import dataset_to_policy_features
-from torch import Tensor
 
-from posa_vla.contract import ANCHORS, OBS_STATE
+from posa_vla.contract import ANCHORS, CAMERAS, OBS_STATE, camera_name
 from posa_vla.data.batches import LABELS, BatchSource
 from posa_vla.data.cache import FrameCache, build_cache, default_cache_root
+from posa_vla.data.statistics import Stats, complete_stats
 from posa_vla.errors import PosaError
 from posa_vla.policy.modeling_posa_vla import PosaVLAPolicy
 from posa_vla.training import hardware, peers, schedule
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     anchor_steps = getattr(policy_config, "anchor_steps", None) or 0
     if main_process and config.steps <= anchor_steps:
         print(f"warning: {_anchors_only(config.steps, anchor_steps)}", file=sys.stderr)
-    trainer = build(config, policy_config, accelerator)
+    trainer = build(config, policy_config, accelerator, resumed=checkpoint is not None)
     if checkpoint is not None:
         trainer.restore(checkpoint)
     try:
@@ -109,16 +109,24 @@ def start(config: TrainConfig, policy: PreTrainedConfig) -> Accelerator:
     return accelerator
 
 
-def build(config: TrainConfig, policy_config: PreTrainedConfig, accelerator: Accelerator) -> Trainer:
-    """Cache, policy, processors and batches, as the options say."""
+def build(
+    config: TrainConfig, policy_config: PreTrainedConfig, accelerator: Accelerator, resumed: bool = False
+) -> Trainer:
+    """Cache, policy, processors and batches, as the options say; a resumed run gets its weights by `restore`."""
     cache = open_cache(config, accelerator)
     set_features(policy_config, cache.features)
-    stats = {
-        key: {name: torch.from_numpy(value) for name, value in table.items()} for key, table in cache.stats.items()
-    }
+    check_evaluation(config, policy_config)
+    stats, computed = complete_stats(cache)
+    if computed and accelerator.is_main_process:
+        print(f"the dataset lacks statistics, computed from its frames: {', '.join(computed)}")
+    check_stats(policy_config, stats)
     with peers.with_encoders(policy_config, config.peer.clip, cache.tasks, config.seed):
         schedule.seed_step(config.seed, 0, 0)  # every process starts from the same weights
+        origin = policy_config.pretrained_path
+        if resumed:
+            policy_config.pretrained_path = None  # it may be gone, and its weights are older than the checkpoint's
         policy = make_policy(policy_config, cache, stats, config.dataset.root)
+        policy_config.pretrained_path = origin
         processors = make_pre_post_processors(policy_config, dataset_stats=stats)
         bundle = Bundle.read(policy_config)
     policy.to(accelerator.device, memory_format=torch.channels_last).train()
@@ -127,8 +135,19 @@ def build(config: TrainConfig, policy_config: PreTrainedConfig, accelerator: Acc
     return Trainer(config, policy, processors, source, accelerator, evaluation, cache.fingerprint, bundle)
 
 
+def check_stats(policy: PreTrainedConfig, stats: Stats) -> None:
+    """Raise PosaError where a feature should be normalised and has no statistics: LeRobot would leave it as it is."""
+    for key, feature in (policy.input_features | policy.output_features).items():
+        mode = policy.normalization_mapping.get(feature.type.value, NormalizationMode.IDENTITY)
+        if mode is not NormalizationMode.IDENTITY and key not in stats:
+            raise PosaError(
+                f"expected statistics of {key!r} in the dataset's meta/stats.json, which {policy.type} normalises by "
+                f"({mode.value}), found none: record or copy the dataset again"
+            )
+
+
 def make_policy(
-    config: PreTrainedConfig, cache: FrameCache, stats: dict[str, dict[str, Tensor]], root: Path | None = None
+    config: PreTrainedConfig, cache: FrameCache, stats: Stats, root: Path | None = None
 ) -> PreTrainedPolicy:
     """The policy as LeRobot's factory makes it, from the cache instead of a dataset's metadata."""
     try:
@@ -214,6 +233,24 @@ def set_features(policy: PreTrainedConfig, features: dict[str, dict]) -> None:
             raise PosaError(
                 f"the policy expects {key!r} of shape {tuple(feature.shape)}, the dataset has {shape}: use the "
                 "dataset it was trained on"
+            )
+
+
+def check_evaluation(config: TrainConfig, policy: PreTrainedConfig) -> None:
+    """Raise PosaError now on what the first evaluation, `eval_freq` steps later, would stop the run with."""
+    if not config.eval_freq:
+        return
+    from posa_vla.evaluation.rollout import check_conditions, check_names
+
+    check_conditions((config.eval_condition,), "val")
+    check_names(config.env)
+    side = config.env.image_size
+    for key, feature in policy.image_features.items():
+        if camera_name(key) not in CAMERAS or set(feature.shape[1:]) != {side}:
+            raise PosaError(
+                f"--eval_freq runs the tabletop suite, whose cameras are {', '.join(CAMERAS)} with --env.image_size="
+                f"{side} pixels square, found {key} of shape {tuple(feature.shape)}: set --env.image_size to its side, "
+                "or leave --eval_freq out"
             )
 
 
