@@ -129,3 +129,10 @@ def test_a_dataset_that_cannot_give_a_mean_says_why(tmp_path):
         mean_anchors(tmp_path)
     with pytest.raises(PosaError, match="posa-vla label"):
         mean_anchors(make_dataset(tmp_path / "toy", episodes=1, labelled=False, use_videos=False))
+
+
+def test_a_dataset_of_other_cameras_is_refused_and_only_the_wanted_ones_are_read(tmp_path):
+    root = make_dataset(tmp_path / "toy", episodes=2, use_videos=False)
+    with pytest.raises(PosaError, match=r"cameras head, front in .*, found them of head, wrist"):
+        mean_anchors(root, ["head", "front"])
+    assert list(mean_anchors(root, ["wrist"])) == ["wrist"]

@@ -1,8 +1,11 @@
 """The command: what it writes, resumes and refuses."""
 
 import dataclasses
+import fcntl
 import json
+import os
 import shutil
+import subprocess
 
 import av
 import numpy as np
@@ -10,9 +13,10 @@ import pytest
 from evaluation_fakes import fake_setup
 
 from posa_vla.errors import PosaError
-from posa_vla.evaluation import command, films
+from posa_vla.evaluation import command, films, provenance
 from posa_vla.evaluation.command import EvalConfig, PolicyArgs, episodes_by_condition, names
-from posa_vla.evaluation.records import ERROR, FAILURE, SUCCESS, EpisodeRecord, read_records
+from posa_vla.evaluation.metrics import summarise
+from posa_vla.evaluation.records import ERROR, FAILURE, SUCCESS, EpisodeRecord, read_records, to_json
 from posa_vla.sim.conditions import CONDITIONS
 
 
@@ -151,3 +155,58 @@ def test_the_terminal_says_what_was_counted():
     none = {"rate": None, "low": 0.0, "high": 1.0}
     empty = long | {"episodes": 0, "success": none, "stages": {}}
     assert "no episode ended" in command.brief({"summary": {"conditions": [empty]}})
+
+
+def test_two_evaluations_at_once_do_not_share_a_folder(evaluation, tmp_path):
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(PosaError, match="another process is evaluating into"):
+        command.run(config_for(evaluation, output=tmp_path), "posa-vla eval", fake_setup())
+    os.close(descriptor)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"episode_length": -3}, "episode_length of at least 1, found -3"),
+        ({"episode_length": 0}, "episode_length of at least 1, found 0"),
+        ({"num_distractors": -1}, "num_distractors of at least 0, found -1"),
+        ({"image_size": 0}, "image_size of at least 1, found 0"),
+        ({"categories": "cann"}, "unknown category 'cann'"),
+        ({"seed": 10**12}, "the seed must lie in"),
+    ],
+)
+def test_options_that_no_scene_has_are_refused_before_anything_is_written(tmp_path, checkpoint, changes, message):
+    with pytest.raises(PosaError, match=message):
+        command.run(EvalConfig(PolicyArgs(checkpoint), tmp_path / "out", **changes), "posa-vla eval")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_evaluation_of_errors_alone_is_no_success(tmp_path, checkpoint, monkeypatch, capsys):
+    from posa_vla.cli import main
+
+    def run(config, text):
+        errors = [EpisodeRecord("basic", 0, ERROR, message="no OpenGL")]
+        return {"summary": summarise(errors), "records": [to_json(record) for record in errors]}
+
+    monkeypatch.setattr(command, "run", run)
+    assert main(["eval", f"--policy.path={checkpoint}", f"--output={tmp_path}"]) == 2
+    assert "every episode ended in an error, the first in no OpenGL" in capsys.readouterr().err
+
+
+def test_the_revision_is_not_that_of_a_project_the_environment_lies_in(tmp_path, monkeypatch):
+    def git(*words):
+        identity = ("-c", "user.name=n", "-c", "user.email=n@example.org")
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *words], check=True, capture_output=True)
+
+    installed = tmp_path / ".venv/provenance.py"
+    installed.parent.mkdir()
+    installed.touch()
+    git("init")
+    git("commit", "--allow-empty", "-m", "theirs")
+    monkeypatch.setattr(provenance, "__file__", str(installed))
+    assert provenance.git_revision() is None
+    git("add", "--force", ".")
+    git("commit", "-m", "ours")
+    assert provenance.git_revision() is not None

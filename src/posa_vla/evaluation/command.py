@@ -15,6 +15,8 @@ from draccus.utils import DecodingError
 from tqdm import tqdm
 
 from posa_vla import reference
+from posa_vla.contract import OBS_IMAGES, camera_name
+from posa_vla.data.files import alone_in
 from posa_vla.errors import PosaError
 from posa_vla.evaluation import provenance
 from posa_vla.evaluation.films import film_episodes
@@ -31,8 +33,8 @@ from posa_vla.evaluation.records import (
     write_atomically,
 )
 from posa_vla.evaluation.report import write_report
-from posa_vla.evaluation.rollout import Setup, check_conditions, make_jobs, run_episodes, worker_pool
-from posa_vla.evaluation.runner import WEIGHTS, PolicySource, image_size, policy_folder
+from posa_vla.evaluation.rollout import Setup, check_conditions, check_names, make_jobs, run_episodes, worker_pool
+from posa_vla.evaluation.runner import WEIGHTS, PolicySource, image_size, policy_folder, read_config
 from posa_vla.evaluation.training_anchors import mean_anchors
 
 EPISODES, HEADER, RESULTS, REPORT = "episodes.jsonl", "evaluation.json", "results.json", "report.html"
@@ -119,6 +121,9 @@ def main(argv: list[str]) -> int:
     results = run(config, "posa-vla eval " + shlex.join(argv))
     print(brief(results))
     print(f"report: {config.output / REPORT}")
+    if not results["summary"]["pooled"]["episodes"]:
+        first = results["records"][0]["message"]
+        raise PosaError(f"every episode ended in an error, the first in {first}: with its cause gone, run this again")
     return 0
 
 
@@ -133,9 +138,14 @@ def run(config: EvalConfig, command: str, setup: Setup | None = None) -> dict[st
         raise PosaError(
             f"cannot make the folder {config.output} ({error.strerror}): choose another --output"
         ) from error
+    with alone_in(config.output, f"evaluating into {config.output}"):
+        return _run(config, command, setup, episodes)
+
+
+def _run(config: EvalConfig, command: str, setup: Setup, episodes: dict[str, int]) -> dict[str, Any]:
     header = _header(config, setup)
     _same_evaluation(config.output / HEADER, header)
-    means = mean_anchors(config.dataset.root) if config.dataset.root else None
+    means = mean_anchors(config.dataset.root, _cameras(config.policy.path)) if config.dataset.root else None
 
     jobs = [job for name, count in episodes.items() for job in make_jobs([name], count, config.seed)]
     started = time.time()
@@ -215,7 +225,7 @@ def names(text: str | None) -> tuple[str, ...] | None:
 
 def episodes_by_condition(config: EvalConfig) -> dict[str, int]:
     """``basic:200,lights`` -> {"basic": 200, "lights": --episodes}."""
-    from posa_vla.sim.conditions import CONDITIONS
+    from posa_vla.sim.conditions import CONDITIONS, episode_seed
 
     chosen = {}
     for part in names(config.conditions) or CONDITIONS:
@@ -224,6 +234,7 @@ def episodes_by_condition(config: EvalConfig) -> dict[str, int]:
             raise PosaError(f"expected NAME or NAME:EPISODES in --conditions, found {part!r}")
         chosen[name] = int(count) if count else config.episodes
     check_conditions(list(chosen), config.split)
+    episode_seed(config.split, config.seed + max(chosen.values()) - 1)  # raises beyond the split's range
     return chosen
 
 
@@ -251,13 +262,14 @@ def _setup(config: EvalConfig) -> Setup:
         )
     family = get_family(config.family)
     options = EnvOptions(
-        image_size=config.image_size or side or EnvOptions.image_size,
+        image_size=(side or EnvOptions.image_size) if config.image_size is None else config.image_size,
         categories=names(config.categories),
         colours=names(config.colours),
         num_distractors=config.num_distractors,
-        episode_length=config.episode_length or family.episode_length,
+        episode_length=family.episode_length if config.episode_length is None else config.episode_length,
         family=config.family,
     )
+    check_names(options)
     source = PolicySource(path, config.policy.device, config.n_action_steps)
     return Setup(source, config.split, options, config.attention_every, config.expert)
 
@@ -275,6 +287,12 @@ def _header(config: EvalConfig, setup: Setup) -> dict[str, Any]:
         "attention_every": config.attention_every,
         "expert": config.expert,
     }
+
+
+def _cameras(path: Path) -> list[str]:
+    """The policy's cameras, as labels call them."""
+    features = read_config(path).get("input_features") or {}
+    return [camera_name(name) for name in features if name.startswith(OBS_IMAGES)]
 
 
 def _task(family: str) -> dict[str, Any]:

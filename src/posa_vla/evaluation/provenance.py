@@ -20,9 +20,13 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """Commit of the source tree this code runs from, with ``+changes``; None where it is not a git tree."""
+    """Commit of the source tree this code runs from, with ``+changes``; None where no git tree holds it.
+
+    An environment inside another project's tree is not held by that project.
+    """
     here = Path(__file__).resolve().parent
     try:
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
         commit = _git(here, "rev-parse", "--short=12", "HEAD")
         changed = _git(here, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):

@@ -1,58 +1,49 @@
 """Mean anchors of a labelled training dataset: the constant that a policy which looks at nothing would learn."""
 
-import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as parquet
 
 from posa_vla.contract import ANCHORS
+from posa_vla.data.rewriting import read_columns, read_info
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.anchor_error import EPISODE, FIRST, TrainingMeans
 
 
-def mean_anchors(root: Path) -> TrainingMeans:
-    """Mean (u, v) per camera × anchor over first frames and over all, of known points inside the image."""
+def mean_anchors(root: Path, wanted: Collection[str] = ()) -> TrainingMeans:
+    """Mean (u, v) per camera × anchor over first frames and over all, of known points inside the image.
+
+    Args:
+        root: the dataset.
+        wanted: cameras that the dataset must have anchors of.
+    """
     cameras = _cameras(root)
-    anchors, frame_index = _columns(root, len(cameras))
+    missing = [camera for camera in wanted if camera not in cameras]
+    if missing:
+        raise PosaError(
+            f"expected anchors of the policy's cameras {', '.join(wanted)} in {root}, found them of "
+            f"{', '.join(cameras)}: give the dataset that the policy was trained on, or leave --dataset.root out"
+        )
+    columns = read_columns(root, [ANCHORS, "frame_index"])
+    anchors = columns[ANCHORS].reshape(-1, len(cameras), 2, 4)
+    is_first = columns["frame_index"][:, 0] == 0
     means: TrainingMeans = {}
     for index, camera in enumerate(cameras):
+        if wanted and camera not in wanted:
+            continue
         means[camera] = {
-            FIRST: _mean(anchors[frame_index == 0, index], root, camera),
+            FIRST: _mean(anchors[is_first, index], root, camera),
             EPISODE: _mean(anchors[:, index], root, camera),
         }
     return means
 
 
 def _cameras(root: Path) -> list[str]:
-    info = root / "meta" / "info.json"
-    if not info.is_file():
-        raise PosaError(f"expected a LeRobotDataset in {root}, found no meta/info.json: check --dataset.root")
-    feature = json.loads(info.read_text())["features"].get(ANCHORS)
+    feature = read_info(root)["features"].get(ANCHORS)
     if feature is None:
         raise PosaError(f"the dataset {root} has no {ANCHORS}: run posa-vla label on it, or leave --dataset.root out")
-    return list(feature["names"])
-
-
-def _columns(root: Path, cameras: int) -> tuple[np.ndarray, np.ndarray]:
-    """Anchors (N, C, 2, 4) and frame indices (N,)."""
-    anchors, frames = [], []
-    for file in sorted((root / "data").rglob("*.parquet")):
-        table = parquet.read_table(file, columns=[ANCHORS, "frame_index"])
-        anchors += [_flat(chunk).reshape(-1, cameras, 2, 4) for chunk in table[ANCHORS].chunks]
-        frames.append(table["frame_index"].to_numpy())
-    if not anchors:
-        raise PosaError(f"the dataset {root} has no frames: check --dataset.root")
-    return np.concatenate(anchors), np.concatenate(frames)
-
-
-def _flat(column: pa.Array) -> np.ndarray:
-    """Nested lists as one flat array."""
-    values = column.storage if isinstance(column, pa.ExtensionArray) else column
-    while pa.types.is_nested(values.type):
-        values = values.flatten()
-    return values.to_numpy(zero_copy_only=False)
+    return list(feature["names"] or ())
 
 
 def _mean(anchors: np.ndarray, root: Path, camera: str) -> np.ndarray:
