@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from lerobot.configs.default import DatasetConfig
+from lerobot.configs.train import TrainPipelineConfig
 from lerobot.policies.rtc.configuration_rtc import RTCConfig
 from policy_fakes import batch_of, fake_meta, small_config, small_policy
 
@@ -147,6 +149,22 @@ def test_cameras_whose_names_have_dots_find_their_anchors():
     cameras = ("rgb.wrist", "rgb.head")
     policy = small_policy(fake_meta(anchor_cameras=cameras[::-1]), cameras=cameras)
     assert policy.anchor_rows == [1, 0]
+
+
+def test_cameras_that_a_run_renames_keep_their_anchors():
+    """LeRobot renames the batches' keys, not the labels' cameras; as it does, the run is a caller's variable."""
+    left, right = contract.image_key("left"), contract.image_key("right")
+    swap = {left: right, right: left}
+    run = TrainPipelineConfig(dataset=DatasetConfig(repo_id="local/x"), steps=100, rename_map=swap)
+    assert run.rename_map == swap
+    meta = fake_meta(anchor_cameras=("left", "right"))
+    assert small_policy(meta, cameras=("left", "right")).anchor_rows == [1, 0]
+    run.rename_map = {contract.image_key("top"): contract.image_key("head")}
+    policy = small_policy(fake_meta(anchor_cameras=("wrist", "top")))
+    assert policy.anchor_rows == [1, 0]
+    run.rename_map = {}
+    with pytest.raises(PosaError, match="expected anchors for the cameras head, wrist"):
+        small_policy(fake_meta(anchor_cameras=("wrist", "top")))
 
 
 @pytest.mark.parametrize(("scale", "groups"), [(0.1, 2), (0.0, 1)])

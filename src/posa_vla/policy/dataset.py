@@ -1,6 +1,7 @@
 """What a policy takes over from the dataset it trains on: the order of its anchors' cameras, their calibration."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,25 @@ from posa_vla.policy.geometry import RigGeometry, read_geometry
 logger = logging.getLogger(__name__)
 
 
-def camera_names(config: PosaVLAConfig) -> tuple[str, ...]:
-    """The policy's cameras, as rigs and labels call them."""
-    return tuple(camera_name(key) for key in config.image_features)
+UNCHANGED: Mapping[str, str] = {}
 
 
-def anchor_rows(config: PosaVLAConfig, feature: dict[str, Any] | None) -> list[int] | None:
+def camera_names(config: PosaVLAConfig, renamed: Mapping[str, str] = UNCHANGED) -> tuple[str, ...]:
+    """The policy's cameras in its order, as the dataset's rig and labels call them.
+
+    `renamed`: the dataset's keys to the policy's (LeRobot's --rename_map); labels keep the dataset's names.
+    """
+    before = {new: old for old, new in renamed.items()}
+    return tuple(camera_name(before.get(key, key)) for key in config.image_features)
+
+
+def anchor_rows(
+    config: PosaVLAConfig, feature: dict[str, Any] | None, renamed: Mapping[str, str] = UNCHANGED
+) -> list[int] | None:
     """Rows of the dataset's anchors in the order of the policy's cameras; None: as they come."""
     if feature is None or not feature.get("names"):
         return None
-    labelled, cameras = list(feature["names"]), camera_names(config)
+    labelled, cameras = list(feature["names"]), camera_names(config, renamed)
     missing = [camera for camera in cameras if camera not in labelled]
     if missing and config.uses_anchors:
         raise PosaError(
@@ -33,7 +43,9 @@ def anchor_rows(config: PosaVLAConfig, feature: dict[str, Any] | None) -> list[i
     return None if rows == list(range(len(labelled))) else rows
 
 
-def rig_geometry(config: PosaVLAConfig, root: Path | None) -> RigGeometry | None:
+def rig_geometry(
+    config: PosaVLAConfig, root: Path | None, renamed: Mapping[str, str] = UNCHANGED
+) -> RigGeometry | None:
     """The cameras' calibration for `point_tokens`, else None: the dataset's, in the folder `root`.
 
     A checkpoint that goes on training on another rig takes that rig's cameras and keeps its own workspace, in which
@@ -49,7 +61,9 @@ def rig_geometry(config: PosaVLAConfig, root: Path | None) -> RigGeometry | None
         )
     if root is None:
         return known
-    found = read_geometry(root, camera_names(config))
+    found = read_geometry(root, camera_names(config, renamed))
+    named = [replace(camera, name=name) for camera, name in zip(found.cameras, camera_names(config), strict=True)]
+    found = replace(found, cameras=named)
     if known is None:
         return found
     kept = replace(found, workspace=known.workspace)

@@ -26,6 +26,12 @@ def running_train_config() -> TrainPipelineConfig | None:
     return None
 
 
+def renamed_keys() -> dict[str, str]:
+    """The run's --rename_map, the dataset's keys to the policy's: batches are renamed, the metadata is not."""
+    run = running_train_config()
+    return dict(run.rename_map) if run is not None else {}
+
+
 def check_run(config: PosaVLAConfig) -> None:
     """Refuse a run whose own options spoil the anchors, and warn of one that ends before it learns actions."""
     run = running_train_config()

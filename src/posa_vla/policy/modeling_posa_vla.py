@@ -32,7 +32,7 @@ from posa_vla.model.views import Views
 from posa_vla.policy.attention import AttentionView, view_of
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 from posa_vla.policy.dataset import anchor_rows, rig_geometry
-from posa_vla.policy.lerobot_run import check_run
+from posa_vla.policy.lerobot_run import check_run, renamed_keys
 from posa_vla.policy.processor_posa_vla import InstructionTokenizerStep
 from posa_vla.policy.weights import check_config, load_strictly, read_end_tokens
 from posa_vla.training.optimiser import check_coverage
@@ -127,9 +127,10 @@ class PosaVLAPolicy(PreTrainedPolicy):
             goal_ids: (number of sentences,) int64, the goal of each ``task_index``.
             root: the dataset's folder: a new policy with `point_tokens` takes the cameras' calibration from it.
         """
-        self.anchor_rows = anchor_rows(self.config, features.get(ANCHORS))
+        renamed = renamed_keys()
+        self.anchor_rows = anchor_rows(self.config, features.get(ANCHORS), renamed)
         self.goal_ids = torch.as_tensor(goal_ids, dtype=torch.int64, device=self.steps.device)
-        self.config.geometry = rig_geometry(self.config, root)
+        self.config.geometry = rig_geometry(self.config, root, renamed)
 
     def update(self) -> None:
         """Count an optimiser step; LeRobot's and our trainer call it after each. Stage 1 ends by this count."""
