@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from browser import Browser
@@ -17,8 +19,11 @@ from posa_vla import contract
 from posa_vla.anchors.interaction import InteractionConfig, find_interactions
 from posa_vla.cli import main as posa_vla
 from posa_vla.data.labelling import label_dataset
+from posa_vla.inspection import recording
 from posa_vla.inspection.events import explain
+from posa_vla.inspection.frames import FrameReader
 from posa_vla.inspection.predictions import Predictions, error_table
+from posa_vla.inspection.subject import open_subject
 from posa_vla.rigs import load_rig
 
 QUICK = ("--motion_episodes=0", "--episodes=3")
@@ -132,6 +137,49 @@ def test_a_recording_for_rerun(labelled, tmp_path):
     pytest.importorskip("rerun")
     posa_vla(["inspect", f"--dataset.root={labelled}", f"--output={tmp_path}", "--recording=true", *QUICK])
     assert (tmp_path / "inspect.rrd").stat().st_size > 10_000
+
+
+class FakeRerun(SimpleNamespace):
+    """Keeps what is logged: {entity: the arguments of the last archetype}."""
+
+    def __init__(self) -> None:
+        kinds = ("Pinhole", "Transform3D", "Points2D", "Points3D", "EncodedImage", "LineStrips3D", "Scalars", "TextLog")
+        super().__init__(**{kind: lambda *words, **options: (words, options) for kind in kinds}, logged={})
+        self.ViewCoordinates = SimpleNamespace(RIGHT_HAND_Z_UP=None)
+        self.RecordingStream = lambda name: self
+
+    def log(self, entity, content, **_):
+        self.logged.setdefault(entity, []).append(content)
+
+    def save(self, *_): ...
+    def set_time(self, *_, **__): ...
+    def flush(self): ...
+    def disconnect(self): ...
+
+
+@pytest.mark.parametrize("flips", [(), ("flip_horizontal",), ("flip_vertical",), ("flip_horizontal", "flip_vertical")])
+def test_in_a_recording_the_hand_in_space_lies_on_its_anchor_in_the_picture(source, tmp_path, monkeypatch, flips):
+    rerun = FakeRerun()
+    monkeypatch.setattr(recording, "require_rerun", lambda: rerun)
+    root, head = tmp_path / "labelled", {**HEAD, **dict.fromkeys(flips, True)}
+    label_dataset(source, load_rig(write_rig(tmp_path / "rig.yaml", cameras=[head, WRIST])), root)
+    subject = open_subject(root, None)
+    recording.write_recording(tmp_path / "out.rrd", subject, FrameReader(root), [0])
+    view, *places = rerun.logged["episode_0/world/head"]
+    lens, place = view[1]["image_from_camera"], places[0][1]
+    checked = 0
+    for (hand, _), (points, options) in zip(
+        rerun.logged["episode_0/world/hand"], rerun.logged["episode_0/world/head/image/anchors"], strict=True
+    ):
+        if "end" in options["labels"]:
+            x, y, depth = lens @ place["mat3x3"].T @ (hand[0][0] - place["translation"])
+            np.testing.assert_allclose(points[0][options["labels"].index("end")], [x / depth, y / depth], atol=1e-3)
+            checked += 1
+    assert checked
+    picture = cv2.imdecode(np.frombuffer(rerun.logged["episode_0/world/head/image"][0][1]["contents"], np.uint8), 1)
+    stored = FrameReader(root).read("head", np.array([0]))[0]
+    axes = [axis for axis, name in enumerate(("flip_vertical", "flip_horizontal")) if name in flips]
+    assert np.abs(np.flip(picture[..., ::-1], axes).astype(int) - stored).mean() < 5
 
 
 def test_a_policy_without_anchors_is_refused(labelled, tmp_path, capsys):

@@ -6,6 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from posa_vla.anchors.camera import Camera
 from posa_vla.anchors.events import GRIPPER
 from posa_vla.contract import ANCHOR_NAMES
 from posa_vla.errors import PosaError
@@ -56,8 +57,7 @@ def _episode(rr: Any, stream: Any, subject: Subject, reader: FrameReader, number
     images = {camera.name: reader.read(camera.name, every_row) for camera in rig.cameras}
     for camera in rig.cameras:
         height, width = images[camera.name].shape[1:3]
-        lens = np.diag([width / camera.width, height / camera.height, 1]) @ camera.matrix
-        view = rr.Pinhole(image_from_camera=lens, resolution=[width, height])
+        view = rr.Pinhole(image_from_camera=_lens(camera, height, width), resolution=[width, height])
         stream.log(f"{place}/world/{camera.name}", view, static=True)
     for frame, row in enumerate(every_row):
         stream.set_time("frame", sequence=frame)
@@ -67,13 +67,28 @@ def _episode(rr: Any, stream: Any, subject: Subject, reader: FrameReader, number
             entity = f"{place}/world/{camera.name}"
             matrix = camera.cam_from_world(subject.poses_of(slice(row, row + 1))).inverse().matrix.reshape(-1, 4, 4)[0]
             stream.log(entity, rr.Transform3D(translation=matrix[:3, 3], mat3x3=matrix[:3, :3]))
-            _picture(rr, stream, entity, images[camera.name][frame], subject.anchors[row, c])
+            _picture(rr, stream, entity, *_unflipped(camera, images[camera.name][frame], subject.anchors[row, c]))
     width = None if subject.width is None else subject.width[rows]
     interactions = subject.labels[number].interactions
     with_gripper = subject.detectors.uses(GRIPPER)
     for one in explain(subject.signal[rows], width, rig.gripper.thresholds, interactions, with_gripper):
         stream.set_time("frame", sequence=one.frame)
         stream.log(f"{place}/events", rr.TextLog(f"{one.detector}, {one.kind}: {one.why}"))
+
+
+def _lens(camera: Camera, height: int, width: int) -> np.ndarray:
+    """image_from_camera (3, 3) of a picture of that size, in rerun's pixels, whose edges are at integers."""
+    matrix = camera.matrix
+    matrix[:2, 2] += 0.5
+    return np.diag([width / camera.width, height / camera.height, 1]) @ matrix
+
+
+def _unflipped(camera: Camera, image: np.ndarray, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A stored picture (H, W, 3) and its anchors (2, 4) as the camera took them: a lens in space cannot mirror."""
+    flips = (camera.flip_vertical, camera.flip_horizontal)
+    image = np.flip(image, [axis for axis, is_flipped in enumerate(flips) if is_flipped])
+    uv = np.where(flips[::-1], 1 - anchors[:, :2], anchors[:, :2])
+    return image, np.concatenate([uv, anchors[:, 2:]], axis=1)
 
 
 def _picture(rr: Any, stream: Any, entity: str, image: np.ndarray, anchors: np.ndarray) -> None:
