@@ -228,7 +228,7 @@ def test_interrupted_recording_keeps_shards_and_continues(recorded, tmp_path, mo
         record(config, make_fake)
     assert not config.output.exists()
     partial = tmp_path / "dataset.partial"
-    assert sorted(path.name for path in partial.iterdir()) == ["lock", "options.json", "shard-00000"]
+    assert sorted(path.name for path in partial.iterdir()) == ["options.json", "shard-00000"]
     kept = (partial / "shard-00000/data/chunk-000/file-000.parquet").stat().st_mtime_ns
     with pytest.raises(PosaError, match="seed: 0 there, 9 now"):
         record(fake_config(tmp_path / "dataset", seed=9), make_fake)
