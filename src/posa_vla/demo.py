@@ -23,6 +23,7 @@ from posa_vla.sim.conditions import CONDITIONS
 CATEGORIES = "cube,bottle,cereal,lemon"
 COLOURS = "red,green,blue,yellow"
 OBJECTS = (f"--categories={CATEGORIES}", f"--colours={COLOURS}")
+REFERENCE_OBJECTS = (f"--categories={CATEGORIES}", "--colours=all")
 STAGES_FILE = "stages.json"
 REFERENCE_EPISODES = 24  # of each condition: four minutes on two slow cores
 
@@ -79,7 +80,7 @@ def run_reference(config: DemoConfig) -> Stage:
     """The shipped policy on the objects that it has learned."""
     report = config.output / reference.NAME
     arguments = (f"--policy.path={reference.NAME}", f"--episodes={REFERENCE_EPISODES}", f"--output={report}")
-    return Stage("eval", (*arguments, *OBJECTS), report)
+    return Stage("eval", (*arguments, *REFERENCE_OBJECTS), report)
 
 
 def from_scratch(config: DemoConfig) -> list[Stage]:
