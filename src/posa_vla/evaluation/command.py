@@ -18,7 +18,7 @@ from posa_vla import reference
 from posa_vla.contract import OBS_IMAGES, camera_name
 from posa_vla.data.files import alone_in
 from posa_vla.errors import PosaError
-from posa_vla.evaluation import provenance
+from posa_vla.evaluation import held_out, provenance
 from posa_vla.evaluation.films import film_episodes
 from posa_vla.evaluation.metrics import summarise
 from posa_vla.evaluation.pool import WorkerPool
@@ -146,6 +146,10 @@ def _run(config: EvalConfig, command: str, setup: Setup, episodes: dict[str, int
     header = _header(config, setup)
     _same_evaluation(config.output / HEADER, header)
     means = mean_anchors(config.dataset.root, _cameras(config.policy.path)) if config.dataset.root else None
+    if config.dataset.root and held_out.CONDITION in episodes:
+        warning = held_out.warning_of_known_pairs(config.dataset.root, setup.env)
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr)
 
     jobs = [job for name, count in episodes.items() for job in make_jobs([name], count, config.seed)]
     started = time.time()

@@ -1,0 +1,26 @@
+"""Whether held-out pairs are new to a policy: which ones are held out follows from the objects that are chosen."""
+
+from pathlib import Path
+
+from posa_vla.data.label_inputs import read_sentences
+from posa_vla.evaluation.records import EnvOptions
+
+CONDITION = "objects"
+"""Its targets are pairs of colour and category that a recording of the same choice of objects never shows."""
+
+
+def warning_of_known_pairs(root: Path, options: EnvOptions) -> str | None:
+    """What to say if the training dataset in `root` names pairs that `CONDITION` would hold out; None otherwise."""
+    from posa_vla.sim.conditions import check_names, split_pairs
+    from posa_vla.sim.objects import CATEGORIES, COLOURS
+
+    categories = check_names("category", options.categories, CATEGORIES)
+    pairs = split_pairs(categories, check_names("colour", options.colours, COLOURS)).held_out
+    names, sentences = [" ".join(pair) for pair in pairs], read_sentences(root).values()
+    known = [name for name in names if any(name in sentence for sentence in sentences)]
+    if not known:
+        return None
+    return (
+        f"the condition {CONDITION} holds out {', '.join(names)}, and sentences of {root} name {', '.join(known)}: "
+        "choose the --categories and --colours of the recording, or do not call these pairs unseen"
+    )
