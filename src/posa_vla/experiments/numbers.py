@@ -95,9 +95,10 @@ class Group:
         """The head view's task-anchor errors at the first frame, where it is known."""
         return [row[ANCHOR] for row in self.episodes() if row[ANCHOR] is not None]
 
-    def anchor_error(self, column: str = ANCHOR) -> float | None:
-        known = [row[column] for row in self.episodes() if row[column] is not None]
-        return mean(known) if known else None
+    def anchor_error(self) -> float | None:
+        """Their mean."""
+        errors = self.first_errors()
+        return mean(errors) if errors else None
 
     def training_seconds(self) -> float | None:
         seconds = [cell["training"]["seconds"] for cell in self.cells if cell["training"]]
