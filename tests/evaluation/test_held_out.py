@@ -15,3 +15,5 @@ def test_pairs_that_training_names_are_said_whatever_the_order_of_the_names(tmp_
     four = warning_of_known_pairs(root, EnvOptions(categories=("bottle", "cube"), colours=FOUR[::-1]))
     assert "holds out yellow cube, blue bottle" in four and "name yellow cube, blue bottle:" in four
     assert warning_of_known_pairs(root, EnvOptions(categories=("cube", "bottle"))) is None
+    chosen = warning_of_known_pairs(root, EnvOptions(held_out=("cyan cube", "blue bottle")))
+    assert "holds out cyan cube, blue bottle, and" in chosen and "name blue bottle:" in chosen

@@ -46,6 +46,23 @@ def test_held_out_pairs_are_new_combinations_of_known_words(names):
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
+def test_named_pairs_are_held_out_instead(condition):
+    pairs = split_pairs(*FOUR, held_out=("red cube", "blue bowl"))
+    assert set(pairs.held_out) == {("red", "cube"), ("blue", "bowl")} and len(pairs.seen) == 14
+    for episode in episodes(condition, pairs=pairs):
+        target, *others = named(episode)
+        assert (target in pairs.held_out) == (condition == "objects")
+        assert not set(pairs.held_out) & set(others)
+
+
+def test_what_cannot_be_held_out_is_refused():
+    with pytest.raises(PosaError, match="unknown pair to hold out 'cyan cube': choose one of blue bottle"):
+        split_pairs(*FOUR, held_out=("cyan cube",))
+    with pytest.raises(PosaError, match="every pair of the chosen"):
+        split_pairs(("cube",), ("red", "blue"), held_out=("red cube", "blue cube"))
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
 def test_held_out_pairs_appear_only_as_targets_of_the_objects_condition(condition):
     held_out = set(split_pairs().held_out)
     for episode in episodes(condition):

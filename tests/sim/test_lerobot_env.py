@@ -31,6 +31,14 @@ def test_lerobot_s_vector_environment_steps():
     vector.close()
 
 
+def test_held_out_pairs_reach_the_environment():
+    config = TabletopEnvConfig(image_size=16, condition="objects", held_out="cyan cube, purple bottle")
+    vector = make_env(config, n_envs=1)["posa_tabletop"][0]
+    vector.reset(seed=[4])
+    assert set(vector.envs[0].unwrapped.options.pairs.held_out) == {("cyan", "cube"), ("purple", "bottle")}
+    vector.close()
+
+
 def test_the_family_is_an_option_of_lerobot_s_environment():
     vector = make_env(TabletopEnvConfig(image_size=16, family="box"), n_envs=1)["posa_tabletop"][0]
     vector.reset(seed=[4])

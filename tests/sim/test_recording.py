@@ -364,6 +364,8 @@ def test_pushes_are_recorded_with_contact_and_without_fumbles(tmp_path):
         ("--categories=cube,cubes", "unknown category 'cubes': choose one of.*bowl"),
         ("--colours=pink", "unknown colour 'pink': choose one of.*red"),
         ("--colours=red", "need as many other"),
+        ("--held_out=red cube,grey lemon", "unknown pair to hold out 'grey lemon': choose one of"),
+        ("--held_out=all", "unknown pair to hold out 'all'"),
     ],
 )
 def test_names_the_suite_does_not_have_are_listed(tmp_path, flag, message):

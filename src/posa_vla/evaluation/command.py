@@ -87,6 +87,8 @@ class EvalConfig:
         image_size: side of the camera views in pixels; the checkpoint's own if not given.
         categories: comma-separated object categories; all if not given.
         colours: comma-separated object colours; all if not given.
+        held_out: comma-separated pairs (cyan cube,purple bottle) that the condition objects names and no other shows;
+            the recording's own if not given, provided that it chose the same categories and colours.
         num_distractors: other objects on the table.
         episode_length: steps until an episode counts as failed; the family's own if not given.
         family: what there is to do: pick, box, place …; an unknown name lists them all.
@@ -107,6 +109,7 @@ class EvalConfig:
     image_size: int | None = None
     categories: str | None = None
     colours: str | None = None
+    held_out: str | None = None
     num_distractors: int = 4
     episode_length: int | None = None
     family: str = "pick"
@@ -222,8 +225,10 @@ def _stage_rates(row: dict[str, Any]) -> str:
 
 def names(text: str | None) -> tuple[str, ...] | None:
     """``a,b`` or ``[a, b]`` as a tuple; None, which stands for all of them, where nothing or ``all`` is given."""
-    if text is None or text == "all":
-        return None
+    return None if text is None or text == "all" else listed(text)
+
+
+def listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip().strip("'\"") for part in text.strip("[]() ").split(",") if part.strip())
 
 
@@ -272,6 +277,7 @@ def _setup(config: EvalConfig) -> Setup:
         num_distractors=config.num_distractors,
         episode_length=family.episode_length if config.episode_length is None else config.episode_length,
         family=config.family,
+        held_out=None if config.held_out is None else listed(config.held_out),
     )
     check_names(options)
     source = PolicySource(path, config.policy.device, config.n_action_steps)

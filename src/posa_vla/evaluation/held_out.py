@@ -15,12 +15,12 @@ def warning_of_known_pairs(root: Path, options: EnvOptions) -> str | None:
     from posa_vla.sim.objects import CATEGORIES, COLOURS
 
     categories = check_names("category", options.categories, CATEGORIES)
-    pairs = split_pairs(categories, check_names("colour", options.colours, COLOURS)).held_out
+    pairs = split_pairs(categories, check_names("colour", options.colours, COLOURS), options.held_out).held_out
     names, sentences = [" ".join(pair) for pair in pairs], read_sentences(root).values()
     known = [name for name in names if any(name in sentence for sentence in sentences)]
     if not known:
         return None
     return (
         f"the condition {CONDITION} holds out {', '.join(names)}, and sentences of {root} name {', '.join(known)}: "
-        "choose the --categories and --colours of the recording, or do not call these pairs unseen"
+        "give the recording's --categories, --colours and --held_out, or do not call these pairs unseen"
     )

@@ -24,6 +24,7 @@ class EnvOptions:
     Args:
         image_size: side of both square views in pixels.
         categories, colours: the object set; None for all.
+        held_out: pairs that only the condition objects shows; None: as `sim.conditions.split_pairs` has it.
         num_distractors: other objects on the table.
         episode_length: control steps until an episode counts as failed; None: the family's own.
         family: what there is to do, one of `sim.families.FAMILIES`.
@@ -35,6 +36,7 @@ class EnvOptions:
     num_distractors: int = 4
     episode_length: int | None = None
     family: str = "pick"
+    held_out: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, low in (("image_size", 1), ("num_distractors", 0), ("episode_length", 1)):

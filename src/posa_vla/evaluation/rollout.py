@@ -167,8 +167,11 @@ def check_names(options: EnvOptions) -> None:
     from posa_vla.sim import conditions, families, objects
 
     families.get_family(options.family)
-    conditions.check_names("category", options.categories, objects.CATEGORIES)
-    conditions.check_names("colour", options.colours, objects.COLOURS)
+    conditions.split_pairs(
+        conditions.check_names("category", options.categories, objects.CATEGORIES),
+        conditions.check_names("colour", options.colours, objects.COLOURS),
+        options.held_out,
+    )
 
 
 def evaluate(

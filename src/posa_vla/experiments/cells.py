@@ -9,7 +9,7 @@ from typing import Any
 from posa_vla.errors import PosaError, unknown_name
 from posa_vla.experiments.spec import Dataset, Experiment, Options
 
-SCENE = ("categories", "colours", "num_distractors")
+SCENE = ("categories", "colours", "held_out", "num_distractors")
 """Options of the scenes that an evaluation takes over from the recording unless it states its own."""
 
 

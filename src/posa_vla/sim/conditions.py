@@ -77,18 +77,36 @@ class Pairs:
     held_out: tuple[Pair, ...]
 
 
-def split_pairs(categories: tuple[str, ...] = CATEGORIES, colours: tuple[str, ...] = COLOURS) -> Pairs:
-    """Hold out a diagonal of the table categories × colours.
+def split_pairs(
+    categories: tuple[str, ...] = CATEGORIES,
+    colours: tuple[str, ...] = COLOURS,
+    held_out: tuple[str, ...] | None = None,
+) -> Pairs:
+    """Hold out the named pairs ("cyan cube"), or else a diagonal of the table categories × colours.
 
-    Every category and every colour stays in the seen pairs, so that a held-out pair is a new combination of
-    known words. With fewer than two of either there is no such combination and nothing is held out.
+    Every category and every colour of the diagonal stays in the seen pairs, so that a held-out pair is a new
+    combination of known words. With fewer than two of either there is no such combination and nothing is held out.
     """
+    if held_out is not None:
+        return _without(held_out, [(colour, category) for category in categories for colour in colours])
     table = [(i, j) for i in range(len(categories)) for j in range(len(colours))]
     enough = min(len(categories), len(colours)) >= 2
     period = max(len(colours), 3)
     out = [(i, j) for i, j in table if enough and (i + j + 1) % period == 0]
     seen = [cell for cell in table if cell not in out]
     return Pairs(*(tuple((colours[j], categories[i]) for i, j in cells) for cells in (seen, out)))
+
+
+def _without(held_out: tuple[str, ...], pairs: list[Pair]) -> Pairs:
+    """The pairs without those named, and those named; raises where one is not among them or none is left."""
+    by_name = {" ".join(pair): pair for pair in pairs}
+    for name in held_out:
+        if name not in by_name:
+            raise unknown_name("pair to hold out", name, tuple(by_name))
+    seen = tuple(pair for name, pair in by_name.items() if name not in held_out)
+    if not seen:
+        raise PosaError("every pair of the chosen categories and colours is held out: name fewer")
+    return Pairs(seen, tuple(pair for name, pair in by_name.items() if name in held_out))
 
 
 def draw_look(condition: str, rng: Rng) -> Look:

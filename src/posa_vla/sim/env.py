@@ -92,6 +92,7 @@ class TabletopEnv(gym.Env):
         split: which disjoint range of scenes a seed maps to: train, val or eval.
         image_size: side of both square pictures, pixels.
         categories, colours: restrict the objects; None allows all.
+        held_out: pairs ("cyan cube") that only the condition `objects` shows; None: see `conditions.split_pairs`.
         num_distractors: other objects on the table (2 to 4 more in the condition `distractors`).
         episode_length: steps until truncation; None for the family's own.
         family: what there is to do, one of `families.FAMILIES`.
@@ -113,10 +114,11 @@ class TabletopEnv(gym.Env):
         render_mode: str = "rgb_array",
         family: str = "pick",
         contacts: bool = False,
+        held_out: tuple[str, ...] | None = None,
     ):
         episode_seed(split, 0)  # raises on an unknown split
         kinds = check_names("category", categories, CATEGORIES)
-        pairs = split_pairs(kinds, check_names("colour", colours, COLOURS))
+        pairs = split_pairs(kinds, check_names("colour", colours, COLOURS), held_out)
         if not 16 <= image_size <= 2048:
             raise PosaError(f"image_size must lie in 16 … 2048 pixels, found {image_size}")
         if num_distractors < 0 or (episode_length is not None and episode_length < 1):

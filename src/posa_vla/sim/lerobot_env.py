@@ -32,6 +32,8 @@ class TabletopEnvConfig(EnvConfig):
             on training scenes by accident.
         image_size: side of the square pictures, pixels.
         categories, colours: comma-separated names that restrict the objects; empty allows all.
+        held_out: comma-separated pairs (cyan cube) that only the condition objects shows; empty: a diagonal of the
+            table of categories and colours.
         num_distractors: other objects on the table; more in the conditions distractors and randomised.
         episode_length: control steps at 20 Hz until truncation; the family's own if not given.
         family: what there is to do: pick, box, place …; an unknown name lists them all.
@@ -46,6 +48,7 @@ class TabletopEnvConfig(EnvConfig):
     image_size: int = 128
     categories: str = ""
     colours: str = ""
+    held_out: str = ""
     num_distractors: int = 4
     features: dict[str, PolicyFeature] = field(
         default_factory=lambda: {
@@ -84,6 +87,7 @@ class TabletopEnvConfig(EnvConfig):
             "image_size": self.image_size,
             "categories": _names(self.categories),
             "colours": _names(self.colours),
+            "held_out": _names(self.held_out),
             "num_distractors": self.num_distractors,
             "episode_length": self.episode_length,
             "family": self.family,

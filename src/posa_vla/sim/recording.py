@@ -48,6 +48,8 @@ class RecordConfig:
         image_size: side of the square images, pixels, even.
         categories: comma list of object categories, or ``all``.
         colours: comma list of colours, or ``all``.
+        held_out: comma list of pairs (``cyan cube,purple bottle``) that are never on the table; if not given, a
+            diagonal of the table of categories and colours.
         num_distractors: other objects on the table.
         episode_length: control steps (20 per second) after which an attempt counts as failed; the family's own if
             not given.
@@ -79,6 +81,7 @@ class RecordConfig:
     image_size: int = 128
     categories: str = "all"
     colours: str = "all"
+    held_out: str | None = None
     num_distractors: int = 4
     episode_length: int | None = None
     family: str = "pick"
@@ -138,8 +141,9 @@ def check_names(config: RecordConfig) -> None:
     from posa_vla.sim.objects import CATEGORIES, COLOURS
 
     conditions.check_condition(config.condition)
-    conditions.check_names("category", names(config.categories), CATEGORIES)
-    conditions.check_names("colour", names(config.colours), COLOURS)
+    categories = conditions.check_names("category", names(config.categories), CATEGORIES)
+    colours = conditions.check_names("colour", names(config.colours), COLOURS)
+    conditions.split_pairs(categories, colours, held_out(config))
 
 
 def check_numbers(config: RecordConfig) -> None:
@@ -166,7 +170,15 @@ def check_numbers(config: RecordConfig) -> None:
 
 def names(text: str) -> tuple[str, ...] | None:
     """``a,b`` -> (a, b); ``all`` -> None."""
-    return None if text == "all" else tuple(name.strip() for name in text.split(","))
+    return None if text == "all" else listed(text)
+
+
+def listed(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
+def held_out(config: RecordConfig) -> tuple[str, ...] | None:
+    return None if config.held_out is None else listed(config.held_out)
 
 
 def make_tabletop(config: RecordConfig) -> tuple[Any, Any]:
@@ -180,6 +192,7 @@ def make_tabletop(config: RecordConfig) -> tuple[Any, Any]:
         image_size=config.image_size,
         categories=names(config.categories),
         colours=names(config.colours),
+        held_out=held_out(config),
         num_distractors=config.num_distractors,
         episode_length=config.episode_length,
         family=config.family,
