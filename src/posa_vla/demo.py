@@ -23,7 +23,7 @@ from posa_vla.sim.conditions import CONDITIONS
 CATEGORIES = "cube,bottle,cereal,lemon"
 COLOURS = "red,green,blue,yellow"
 OBJECTS = (f"--categories={CATEGORIES}", f"--colours={COLOURS}")
-REFERENCE_OBJECTS = (f"--categories={CATEGORIES}", "--colours=all")
+REFERENCE_OBJECTS = (f"--categories={CATEGORIES}", "--colours=all", "--held_out=cyan cube,purple bottle")
 STAGES_FILE = "stages.json"
 REFERENCE_EPISODES = 24  # of each condition: four minutes on two slow cores
 

@@ -110,6 +110,24 @@ def test_evaluation_sees_the_checkpoint_of_its_step_and_is_logged(tmp_path):
     assert [line["eval_success"] for line in read_log(tmp_path / "log.jsonl") if "eval_success" in line] == [0.5, 0.5]
 
 
+def test_an_evaluation_that_was_cut_short_is_made_up_for_and_none_is_made_twice(tmp_path):
+    seen, broken = [], [True]
+
+    def evaluate(path, step):
+        seen.append(step)
+        if step == 4 and broken and broken.pop():
+            raise KeyboardInterrupt
+        return {"success": step / 10}
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, steps=6, eval_freq=2, evaluate=evaluate)
+    run(tmp_path, steps=6, eval_freq=2, evaluate=evaluate)
+    run(tmp_path, steps=6, eval_freq=2, evaluate=evaluate)
+    assert seen == [2, 4, 4, 6]
+    lines = [line for line in read_log(tmp_path / "log.jsonl") if "eval_success" in line]
+    assert [(line["step"], line["eval_success"]) for line in lines] == [(2, 0.2), (4, 0.4), (6, 0.6)]
+
+
 def test_a_nan_stops_the_run_before_anything_spoilt_is_saved(tmp_path):
     trainer = make_trainer(tmp_path, save_freq=1, log_freq=100)
     trainer.policy.spoil_at = 5

@@ -33,7 +33,7 @@ from posa_vla.training.diagnostics import Watch, check_finite, failure_signs
 from posa_vla.training.ema import Ema
 from posa_vla.training.interrupt import StopSignal
 from posa_vla.training.peers import Source
-from posa_vla.training.runlog import RunLog
+from posa_vla.training.runlog import EVAL, RunLog
 from posa_vla.training.window import Window
 
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
@@ -116,6 +116,8 @@ class Trainer:
         started = time.monotonic() - self.seconds
         with StopSignal() as stop, bar:
             received = 0
+            if self.step:
+                self._evaluate_if_due(bar)  # a run killed while it evaluated
             while self.step < config.steps and not received and not self._out_of_time():
                 self.window.add(self._train_step())
                 self.step += 1
@@ -173,8 +175,7 @@ class Trainer:
             self._log(bar)
         if due(self.step, config.save_freq):
             self._save()
-        if due(self.step, config.eval_freq) and self.evaluate is not None:
-            self._evaluate(bar)
+        self._evaluate_if_due(bar)
 
     def _log(self, bar: tqdm) -> None:
         means = self.window.take(self.accelerator)
@@ -192,12 +193,14 @@ class Trainer:
         short = {key.removesuffix("_loss"): f"{means[key]:.3g}" for key in shown if key in means}
         bar.set_postfix(short, refresh=False)
 
-    def _evaluate(self, bar: tqdm) -> None:
-        """On the weights a user would get: the checkpoint of this step."""
+    def _evaluate_if_due(self, bar: tqdm) -> None:
+        """On the weights a user would get: the checkpoint of this step, unless the log has it already."""
+        if self.evaluate is None or not due(self.step, self.config.eval_freq):
+            return
         folder = self._save()
-        if self.log is not None and self.evaluate is not None:
+        if self.log is not None and not self.log.evaluated(self.step):
             numbers = dict(self.evaluate(folder / PRETRAINED_MODEL, self.step))
-            self.log.write(self.step, {f"eval_{key}": value for key, value in numbers.items()})
+            self.log.write(self.step, {f"{EVAL}{key}": value for key, value in numbers.items()})
             bar.write(f"evaluation at step {self.step}: {numbers}")
         self.accelerator.wait_for_everyone()
 

@@ -9,6 +9,8 @@ from posa_vla.data.files import write_bytes
 from posa_vla.errors import PosaError
 
 LOG_FILE = "log.jsonl"
+EVAL = "eval_"
+"""Begins the names of an evaluation's numbers."""
 
 
 class RunLog:
@@ -29,6 +31,10 @@ class RunLog:
         self._file = self.path.open("a")
         self._board = _tensorboard(folder) if tensorboard else None
         self._run = _wandb(folder, wandb) if wandb else None
+
+    def evaluated(self, step: int) -> bool:
+        """Whether the numbers of an evaluation at this step are there."""
+        return any(line["step"] == step and any(key.startswith(EVAL) for key in line) for line in read_log(self.path))
 
     def write(self, step: int, numbers: Mapping[str, Any]) -> None:
         self._file.write(json.dumps({"step": step, **numbers}) + "\n")
