@@ -53,7 +53,7 @@ def test_measured_rates_replace_assumed_ones_where_the_machine_is_the_same(proje
 def test_a_time_limit_bounds_the_estimate(project):
     project.write(train={"max_minutes": 2, "policy.preset": "paper", "steps": 1000})
     cell = grid(project.load())[0]
-    assert estimate.estimate(cell, estimate.Rates(), 1, dataset_ready=True).train == 120
+    assert estimate.estimate(cell, estimate.Rates(), 1, recorded=True).train == 120
 
 
 def test_a_gpu_has_its_own_guess(project, monkeypatch, capsys):

@@ -63,6 +63,16 @@ def test_a_failed_cell_is_reported_and_does_not_stop_the_others(project, capsys)
     assert project.run() == 1 and project.calls().count("train") == 3
 
 
+def test_datasets_that_only_their_labels_tell_apart_share_one_recording(project):
+    project.write(datasets={"near": {"label": {"k": 1}}, "far": {"label": {"k": 2}}}, seeds=[0])
+    assert project.run(only="full", workers=2) == 0
+    assert sorted(project.calls()) == ["cache", "cache", "eval", "eval", "label", "label", "record", "train", "train"]
+    near, far = (project.folder(f"full-{name}-0") for name in ("near", "far"))
+    assert near.dataset != far.dataset
+    results = [json.loads((folder.path / "result.json").read_text()) for folder in (near, far)]
+    assert len({result["commands"]["record"] for result in results}) == 1
+
+
 def test_a_dataset_that_cannot_be_recorded_is_tried_once_per_start(project):
     project.write(record={"episodes": 3, "fail": True})
     for start in (1, 2):

@@ -38,8 +38,13 @@ class Cell:
         return f"{self.variant}-{self.dataset.name}-{self.seed}"
 
     @property
+    def recording_key(self) -> str:
+        """The same for all cells, of any experiment, that can share one recording, however it is labelled."""
+        return digest({"record": self.dataset.record})
+
+    @property
     def dataset_key(self) -> str:
-        """The same for all cells, of any experiment, that can share one recording."""
+        """The same for all cells, of any experiment, that can share one labelled dataset."""
         return digest({"record": self.dataset.record, "label": self.dataset.label})
 
     @property

@@ -22,14 +22,19 @@ class Stage:
     output: Path
 
 
-def dataset_stages(folder: CellFolder, threads: int) -> list[Stage]:
-    """record → label → cache; each output appears in one rename, so that a folder that exists is complete."""
-    data, root = folder.cell.dataset, folder.dataset
-    recorded, labelled, cache = root / "demonstrations", root / "labelled", root / "cache"
-    record = (f"--output={recorded}", f"--workers={threads}", *flags(data.record))
-    label = (f"--dataset.root={recorded}", f"--output={labelled}", *flags(data.label))
+def recording_stage(folder: CellFolder, threads: int) -> Stage:
+    """record; as of the other stages of data, its output appears in one rename: a folder that exists is complete."""
+    recorded = folder.recording / "demonstrations"
+    words = ("record", f"--output={recorded}", f"--workers={threads}", *flags(folder.cell.dataset.record))
+    return Stage("record", words, recorded)
+
+
+def dataset_stages(folder: CellFolder) -> list[Stage]:
+    """label → cache."""
+    recorded = folder.recording / "demonstrations"
+    labelled, cache = folder.dataset / "labelled", folder.dataset / "cache"
+    label = (f"--dataset.root={recorded}", f"--output={labelled}", *flags(folder.cell.dataset.label))
     return [
-        Stage("record", ("record", *record), recorded),
         Stage("label", ("label", *label), labelled),
         Stage("cache", ("cache", f"--dataset.root={labelled}", f"--output={cache}"), cache),
     ]

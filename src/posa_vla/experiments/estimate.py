@@ -67,7 +67,7 @@ def measured_rates(output: Path, cells: Sequence[Cell], threads: int) -> Rates:
     return Rates(tuple(steps), tuple(episodes))
 
 
-def estimate(cell: Cell, rates: Rates, threads: int, dataset_ready: bool, gpu: bool = False) -> Estimate:
+def estimate(cell: Cell, rates: Rates, threads: int, recorded: bool, gpu: bool = False) -> Estimate:
     """Seconds of each stage; `gpu`: an unmeasured training step is one on a GPU."""
     constant = _gpu_constant(cell) if gpu else _step_constant(cell) / threads
     step, step_from = _rate(cell, rates.per_step, constant)
@@ -77,7 +77,7 @@ def estimate(cell: Cell, rates: Rates, threads: int, dataset_ready: bool, gpu: b
     if limit and not cell.policy_of:
         train = min(train or 60 * limit, 60 * limit)
     return Estimate(
-        dataset=0.0 if dataset_ready or cell.policy_of else SECONDS_PER_DEMONSTRATION * cell.demonstrations / threads,
+        dataset=0.0 if recorded or cell.policy_of else SECONDS_PER_DEMONSTRATION * cell.demonstrations / threads,
         train=train,
         eval=episode * (cell.episodes or DEFAULT_EPISODES) / _workers(cell, threads),
         basis=", ".join(dict.fromkeys([episode_from] if cell.policy_of else [step_from, episode_from])),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from posa_vla.experiments.cells import Cell, grid
+from posa_vla.experiments.commands import recording_stage
 from posa_vla.experiments.estimate import Estimate, duration, estimate, measured_rates
 from posa_vla.experiments.spec import Experiment
 from posa_vla.experiments.store import DONE, CellFolder
@@ -15,11 +16,11 @@ def overview(experiment: Experiment, cells: Sequence[Cell], output: Path, thread
     """A table with one line per cell, and the totals."""
     finished_elsewhere = grid(experiment.source) if experiment.source else []
     rates, gpu = measured_rates(output, [*grid(experiment), *finished_elsewhere], threads), has_gpu()
-    ready = {cell.dataset_key for cell in cells if (CellFolder(cell, output).dataset / "dataset.json").exists()}
+    ready = {cell.recording_key for cell in cells if recording_stage(CellFolder(cell, output), threads).output.exists()}
     rows, left, whole = [], 0.0, 0.0
     for cell in cells:
-        guess = estimate(cell, rates, threads, cell.dataset_key in ready, gpu)
-        ready.add(cell.dataset_key)  # the first cell that needs it pays for it
+        guess = estimate(cell, rates, threads, cell.recording_key in ready, gpu)
+        ready.add(cell.recording_key)  # the first cell that needs it pays for it
         state = CellFolder(cell, output).state()
         whole += guess.total
         left += 0.0 if state == DONE else guess.total

@@ -12,7 +12,7 @@ from posa_vla.contract import CAMERAS
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.metrics import failure_reason
 from posa_vla.evaluation.records import FAILURE, EpisodeRecord, from_json
-from posa_vla.experiments.store import CellFolder, read_json
+from posa_vla.experiments.store import DATASET_FILE, STAGES, CellFolder, read_json
 from posa_vla.training.runlog import LOG_FILE, read_log
 
 CURVE_POINTS = 50
@@ -39,7 +39,7 @@ def make_result(folder: CellFolder, threads: int) -> dict[str, Any]:
     results = read_json(folder.path / "eval" / "results.json")
     if results is None:
         raise PosaError(f"expected {folder.path / 'eval' / 'results.json'} after the evaluation, found no such file")
-    prepared = read_json(folder.dataset / "stages.json") or {}
+    prepared = (read_json(folder.recording / STAGES) or {}) | (read_json(folder.dataset / STAGES) or {})
     own = folder.stages()
     trained = CellFolder(cell.policy_of, folder.output).stages() if cell.policy_of else {}
     stages = {**prepared, **{name: trained[name] for name in ("train",) if name in trained}, **own}
@@ -49,7 +49,7 @@ def make_result(folder: CellFolder, threads: int) -> dict[str, Any]:
         "hash": cell.hash,
         "config": cell.config(),
         "threads": threads,
-        "dataset": (read_json(folder.dataset / "dataset.json") or {}).get("fingerprint"),
+        "dataset": (read_json(folder.dataset / DATASET_FILE) or {}).get("fingerprint"),
         "commands": {name: stage["command"] for name, stage in stages.items()},
         "git": {name: stage["git"] for name, stage in stages.items()},
         "seconds": {name: stage["seconds"] for name, stage in stages.items()},

@@ -14,10 +14,20 @@ from posa_vla.data.manifest import read_manifest
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.provenance import git_revision
 from posa_vla.experiments.cells import Cell
-from posa_vla.experiments.commands import Stage, cell_stages, dataset_stages
+from posa_vla.experiments.commands import Stage, cell_stages, dataset_stages, recording_stage
 from posa_vla.experiments.processes import POLL, Stopped, run_logged, tail, thread_environment
 from posa_vla.experiments.results import make_result
-from posa_vla.experiments.store import DONE, FAILED, FAILED_FILE, RESULT, STAGES, CellFolder, read_json, try_lock
+from posa_vla.experiments.store import (
+    DATASET_FILE,
+    DONE,
+    FAILED,
+    FAILED_FILE,
+    RESULT,
+    STAGES,
+    CellFolder,
+    read_json,
+    try_lock,
+)
 
 PROGRAM = (sys.executable, "-m", "posa_vla.cli")
 STOPPED, BUSY = "stopped", "busy"
@@ -105,18 +115,33 @@ def _headline(result: dict[str, Any]) -> str:
 
 
 def prepare_dataset(work: Work, stopped: Callable[[], bool], say: Callable[[str], None]) -> None:
-    """Record, label and cache, unless a cell before has; waits while another process does it."""
-    root = work.folder.dataset
+    """Record, label and cache, unless a cell before has."""
+    folder = work.folder
+    _prepare(work, folder.recording, [recording_stage(folder, work.threads)], stopped, say)
+    _prepare(work, folder.dataset, dataset_stages(folder), stopped, say)
+    if not (folder.dataset / DATASET_FILE).exists():
+        data = work.cell.dataset
+        fingerprint = read_manifest(folder.dataset / "cache")["fingerprint"]
+        facts = {"record": data.record, "label": data.label, "fingerprint": fingerprint}
+        write_json(folder.dataset / DATASET_FILE, facts)
+
+
+def _prepare(
+    work: Work, root: Path, stages: list[Stage], stopped: Callable[[], bool], say: Callable[[str], None]
+) -> None:
+    """Run what the folder lacks; waits while another process does it."""
     while not stopped():
         with try_lock(root) as lock:
             if lock is not None:
-                _prepare(work, root, lock, stopped, say)
+                _prepare_alone(work, root, stages, lock, stopped, say)
                 return
         time.sleep(POLL)
     raise Stopped
 
 
-def _prepare(work: Work, root: Path, lock: int, stopped: Callable[[], bool], say: Callable[[str], None]) -> None:
+def _prepare_alone(
+    work: Work, root: Path, stages: list[Stage], lock: int, stopped: Callable[[], bool], say: Callable[[str], None]
+) -> None:
     failure = read_json(root / FAILED_FILE) or {}
     if failure.get("session") == work.session:
         raise StageFailed(*(failure[key] for key in ("stage", "command", "status", "log")))
@@ -124,16 +149,12 @@ def _prepare(work: Work, root: Path, lock: int, stopped: Callable[[], bool], say
     for leftover in root.glob(".*.partial"):  # of a labelling that was killed
         shutil.rmtree(leftover)
     try:
-        for stage in dataset_stages(work.folder, work.threads):
+        for stage in stages:
             if not stage.output.exists():
                 _run_stage(work, stage, root, lock, stopped, say)
     except StageFailed as error:
         write_json(root / FAILED_FILE, {**error.facts, "session": work.session})
         raise
-    if not (root / "dataset.json").exists():
-        data = work.cell.dataset
-        fingerprint = read_manifest(root / "cache")["fingerprint"]
-        write_json(root / "dataset.json", {"record": data.record, "label": data.label, "fingerprint": fingerprint})
 
 
 def _run_stage(

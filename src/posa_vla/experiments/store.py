@@ -1,4 +1,5 @@
-"""What is on disk about a cell: OUTPUT/EXPERIMENT/CELL/, and OUTPUT/datasets/KEY/ for what cells share.
+"""What is on disk about a cell: OUTPUT/EXPERIMENT/CELL/, and OUTPUT/recordings/KEY/ and OUTPUT/datasets/KEY/ for what
+cells share.
 
 cell.json     the configuration it was started with and its hashes
 stages.json   seconds, revisions and commands of each stage so far
@@ -21,7 +22,7 @@ from posa_vla.errors import PosaError
 from posa_vla.experiments.cells import Cell
 
 CELL, STAGES, RESULT, FAILED_FILE, LOCK = "cell.json", "stages.json", "result.json", "failed.json", "lock"
-DATASETS = "datasets"
+RECORDINGS, DATASETS, DATASET_FILE = "recordings", "datasets", "dataset.json"
 DONE, FAILED, STALE, STARTED, MISSING, BLOCKED = "done", "failed", "stale", "started", "missing", "blocked"
 """States; `blocked`: the cell whose policy it evaluates is not trained."""
 
@@ -46,6 +47,10 @@ class CellFolder:
         """Of the policy that is evaluated, its own or the other experiment's."""
         trained = CellFolder(self.cell.policy_of, self.output) if self.cell.policy_of else self
         return trained.train / "checkpoints" / "last" / "pretrained_model"
+
+    @property
+    def recording(self) -> Path:
+        return self.output / RECORDINGS / self.cell.recording_key
 
     @property
     def dataset(self) -> Path:
