@@ -6,7 +6,7 @@ from toy_dataset import make_dataset
 
 from posa_vla import contract
 from posa_vla.data.cache import FrameCache, build_cache
-from posa_vla.data.features import colour_cameras, image_sides
+from posa_vla.data.features import colour_cameras, feature_names, image_sides
 from posa_vla.data.source import Source
 from posa_vla.inspection.frames import FrameReader
 
@@ -54,6 +54,7 @@ def test_depth_maps_are_no_colour_cameras_whichever_version_marked_them(flag):
         ([48, 64, 3], None),
         ([3, 48, 64], None),
         ([48, 64, 3], ["rows", "columns", "rgb"]),
+        ([3, 48, 64], {"channels": 0, "height": 1, "width": 2}),
     ],
 )
 def test_height_and_width_whichever_way_the_channels_stand(shape, names):
@@ -62,3 +63,8 @@ def test_height_and_width_whichever_way_the_channels_stand(shape, names):
 
 def test_names_decide_where_the_numbers_do_not():
     assert image_sides({"shape": [3, 64, 3], "names": ["channels", "height", "width"]}) == (64, 3)
+
+
+@pytest.mark.parametrize("names", [["x", "y"], {"motors": ["x", "y"]}, {"arm": ["x"], "hand": ["y"]}, {"y": 1, "x": 0}])
+def test_names_of_numbers_whichever_version_wrote_them(names):
+    assert feature_names({"names": names}) == ["x", "y"] and feature_names({"names": None}) == []

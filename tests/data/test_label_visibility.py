@@ -40,6 +40,8 @@ def test_numbers_that_are_no_shares_are_refused(share):
 def test_the_columns_order_follows_its_names():
     features = {"v": {"dtype": "float32", "shape": (3,), "names": ["wrist", "front", "head"]}}
     assert check_visibility(features, "v", rig()) == [2, 0]
+    features["v"]["names"] = {"cameras": features["v"]["names"]}
+    assert check_visibility(features, "v", rig()) == [2, 0]
     with pytest.raises(PosaError, match="no column 'seen' of visibilities, its columns are v"):
         check_visibility(features, "seen", rig())
     with pytest.raises(PosaError, match="expected the names of 'v' to be cameras, head, wrist among them, found none"):

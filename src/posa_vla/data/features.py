@@ -1,12 +1,27 @@
-"""What a dataset's features say of its images: which are a camera's pictures in colour, and how large they are."""
+"""What a dataset's features say: names of numbers, which images are a camera's pictures in colour, their size."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from posa_vla.contract import LONE_IMAGE, OBS_IMAGES, camera_name
+from posa_vla.errors import PosaError
 
 IMAGE_KINDS = ("video", "image")
 CHANNELS = ("channel", "channels")
+
+
+def feature_names(feature: Mapping[str, Any]) -> list[str]:
+    """The names of a feature's numbers, in their order; empty where it has none.
+
+    LeRobot's versions wrote them as a list, as {"motors": [...]} or as {name: number}.
+    """
+    names = feature.get("names") or []
+    if not isinstance(names, Mapping):
+        return [str(name) for name in names]
+    if all(isinstance(value, list | tuple) for value in names.values()):
+        return [str(name) for group in names.values() for name in group]
+    is_numbered = all(isinstance(value, int) for value in names.values())
+    return [str(name) for name in (sorted(names, key=lambda name: names[name]) if is_numbered else names)]
 
 
 def colour_cameras(features: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -14,12 +29,24 @@ def colour_cameras(features: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {camera_name(key): item for key, item in features.items() if _is_colour(key, item)}
 
 
+def other_images(features: Mapping[str, Any]) -> list[str]:
+    """Keys of pictures in colour whose names keep them from being a camera's."""
+    images = (key for key, item in features.items() if item["dtype"] in IMAGE_KINDS and not _is_depth(item))
+    return [key for key in images if not _is_colour(key, features[key])]
+
+
 def image_sides(feature: Mapping[str, Any]) -> tuple[int, int]:
     """Height and width (pixels) of an image feature, whose channels stand first or last.
 
     Its names say which; where they do not, the number of channels does.
     """
-    shape, names = tuple(feature["shape"]), feature.get("names") or ("", "", "")
+    shape, names = tuple(feature["shape"]), feature_names(feature)
+    if len(shape) != 3:
+        raise PosaError(
+            f"expected images of shape (height, width, channels), found {list(shape)}: correct the feature's shape in "
+            "meta/info.json, or mark it as a depth map there"
+        )
+    names = names if len(names) == 3 else ["", "", ""]
     last = names[2] in CHANNELS or (names[0] not in CHANNELS and shape[2] == 3)
     height, width = shape[:2] if last else shape[1:]
     return int(height), int(width)

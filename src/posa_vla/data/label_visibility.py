@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from posa_vla.contract import TASK_ANCHOR
+from posa_vla.data.features import feature_names
 from posa_vla.data.label_checks import in_view
 from posa_vla.errors import PosaError
 from posa_vla.rigs import Rig
@@ -19,7 +20,7 @@ def check_visibility(features: Mapping[str, Any], column: str, rig: Rig) -> list
             f"the dataset has no column {column!r} of visibilities, its columns are {others}: record it (posa-vla "
             "record --visibility=true), or leave --visibility out"
         )
-    names = list(features[column].get("names") or ())
+    names = feature_names(features[column])
     missing = [name for name in rig.camera_names if name not in names]
     if missing:
         raise PosaError(
