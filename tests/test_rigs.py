@@ -62,7 +62,39 @@ def test_writing_a_rig_out_and_reading_it_again_changes_nothing():
     [
         ({"pose": None}, "'pose' is missing"),
         ({"cameras__0__fx": None}, r"cameras\[0\]: the field 'fx' is missing"),
-        ({"cameras__0__fx": "wide"}, r"cameras\[0\].*wrong type"),
+        ({"cameras__0__fx": "3e2"}, r"cameras\[0\]\.fx: expected a finite number \(without quotes.*got '3e2'"),
+        ({"cameras__0__width": 320.5}, r"cameras\[0\]\.width: expected a whole number, got 320\.5"),
+        ({"cameras__0__name": 5}, r"cameras\[0\]\.name: expected text, got 5"),
+        (
+            {"cameras__0__flip_vertical": "false"},
+            r"flip_vertical: expected true or false \(without quotes\), got 'false'",
+        ),
+        ({"cameras__0__cam_from_mount": [[1, 0], [0]]}, "cam_from_mount: expected four rows of four numbers"),
+        (
+            {"cameras__0__cam_from_mount": "camera.npy"},
+            "cam_from_mount: expected four rows of four numbers, got 'camera",
+        ),
+        ({"pose__position": ["x", "y", "z"]}, r"pose\.position: expected a list, each item a whole number, got \['x'"),
+        ({"pose__position": [0, 0, 2]}, r"different indices, counted from 0, got \[0, 0, 2, 3, 4, 5, 6\]"),
+        ({"pose__rotation": [2, 3, 4, 5]}, r"different indices, counted from 0, got \[0, 1, 2, 2, 3, 4, 5\]"),
+        ({"gripper__command__index": -1}, r"different indices, counted from 0, got \[-1\]"),
+        ({"gripper__command__index": "gripper"}, r"command\.index: expected a whole number, got 'gripper'"),
+        ({"gripper__command__index": True}, r"command\.index: expected a whole number, got True"),
+        (
+            {"gripper__command": {**RIG["gripper"]["command"], "open": None}},
+            "gripper.command: the field 'open' is missing",
+        ),
+        ({"gripper__command__open": float("nan")}, r"command\.open: expected a finite number .* got nan"),
+        ({"gripper__width": {"column": "q", "indices": [6, 6], "open": 0.08}}, r"different indices.* got \[6, 6\]"),
+        (
+            {"scenes": [{"name": "a", "cam_from_mount": {}, "tasks": "put it"}]},
+            r"tasks: expected a list, each item text",
+        ),
+        (
+            {"scenes": [{"name": "a", "cam_from_mount": {}, "episodes": [0, 9]}]},
+            "episodes: expected a list, each item a",
+        ),
+        ({"scenes": [{"name": "a", "cam_from_mount": np.eye(4).tolist()}]}, "expected a mapping from cameras to 4x4"),
         ({"cameras__0__fx": -2.0}, "must be positive"),
         ({"cameras__0__focal": 3}, "unknown field of cameras.*'focal': choose one of .*fx"),
         ({"cameras__0__mount": "hand"}, "choose one of end_effector, end_effector_position, world"),
@@ -82,6 +114,12 @@ def test_writing_a_rig_out_and_reading_it_again_changes_nothing():
 def test_each_mistake_is_named(changes, message):
     with pytest.raises(PosaError, match=message):
         parse_rig(changed(**changes))
+
+
+def test_an_inverted_matrix_is_taken_with_the_last_digits_of_its_last_row():
+    matrix = np.eye(4)
+    matrix[3] = [1e-17, 0, -1e-16, 1 - 1e-16]
+    assert parse_rig(changed(cameras__0__cam_from_mount=matrix.tolist())).cameras[0].is_placed
 
 
 def test_files_that_are_no_rig(tmp_path):

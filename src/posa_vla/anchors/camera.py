@@ -153,8 +153,8 @@ def rigid_problem(matrix: np.ndarray) -> str | None:
         return f"its shape is {'x'.join(map(str, matrix.shape))}"
     if not np.isfinite(matrix).all():
         return "it holds NaN or infinity"
-    if not np.array_equal(matrix[3], [0, 0, 0, 1]):
-        transposed = np.array_equal(matrix[:, 3], [0, 0, 0, 1])
+    if not np.allclose(matrix[3], [0, 0, 0, 1], rtol=0, atol=1e-6):  # an inverted one is off by its last digits
+        transposed = np.allclose(matrix[:, 3], [0, 0, 0, 1], rtol=0, atol=1e-6)
         return "it is transposed (the translation stands in its last row)" if transposed else "its last row is another"
     rotation = matrix[:3, :3]
     lengths = np.linalg.norm(rotation, axis=0)

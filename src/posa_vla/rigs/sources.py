@@ -46,6 +46,7 @@ class PoseSource:
                 f"a pose needs 3 position and {size} {self.rotation_format} indices, "
                 f"got {len(self.position)} and {len(self.rotation)}"
             )
+        _check_indices(self.indices)
         _check_tool(self.tool)
 
     @property
@@ -106,6 +107,7 @@ class JointSource:
                 raise PosaError(f"expected {count} {name}, one for each joint, got {len(getattr(self, name))}")
         if not count or len(set(self.names)) != count or len(set(self.indices)) != count:
             raise PosaError(f"expected joints with different names and indices, got {self.names} and {self.indices}")
+        _check_indices(self.indices)
         if self.unit not in JOINT_UNITS:
             raise unknown_name("joint unit", str(self.unit), JOINT_UNITS)
         if not set(self.signs) <= {1, -1}:
@@ -151,6 +153,7 @@ class GripperCommand:
     def __post_init__(self) -> None:
         if self.open == self.closed:
             raise PosaError(f"gripper command: open and closed must differ, got {self.open} for both")
+        _check_indices((self.index,))
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,7 @@ class GripperWidth:
     def __post_init__(self) -> None:
         if not self.indices or self.open <= 0:
             raise PosaError(f"gripper width: expected finger indices and open > 0, got {self.indices} and {self.open}")
+        _check_indices(self.indices)
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,11 @@ class GripperSource:
     def __post_init__(self) -> None:
         if self.command is None and self.width is None:
             raise PosaError("gripper: expected a command, a width, or both, got neither")
+
+
+def _check_indices(indices: tuple[int, ...]) -> None:
+    if min(indices) < 0 or len(set(indices)) != len(indices):
+        raise PosaError(f"expected different indices, counted from 0, got {list(indices)}")
 
 
 def _check_tool(tool: tuple[float, ...]) -> None:
