@@ -18,6 +18,26 @@ from posa_vla.errors import PosaError
 BLOCK_BYTES = 1 << 22
 
 
+def dataset_files(root: Path) -> list[Path]:
+    """Every file of a dataset, sorted, also those in folders that are linked into it.
+
+    Raises:
+        PosaError: a link leads nowhere, or to a folder that it lies in.
+    """
+    found: list[Path] = []
+    for name, folders, names in os.walk(root, followlinks=True):
+        folder = Path(name)
+        for path in (folder / item for item in folders if (folder / item).is_symlink()):
+            real = path.resolve()
+            if any(above.resolve() == real for above in path.parents if above.is_relative_to(root)):
+                raise PosaError(f"{path} is a link to a folder that it lies in: remove it from the dataset")
+        found.extend(folder / item for item in names)
+    for path in found:
+        if not path.exists():
+            raise PosaError(f"{path} is a link to a file that is not there: copy or download the dataset again")
+    return sorted(path for path in found if path.is_file())
+
+
 def sync_folder(folder: Path) -> None:
     """Makes the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)

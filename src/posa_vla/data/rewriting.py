@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from posa_vla.data.files import alone_in, sync_folder
+from posa_vla.data.files import alone_in, dataset_files, sync_folder
 from posa_vla.errors import PosaError
 
 INFO_FILE = "meta/info.json"
@@ -64,6 +64,8 @@ def read_info(root: Path) -> dict[str, Any]:
         raise PosaError(f"{root} is no LeRobotDataset: it has no {INFO_FILE}; check --dataset.root") from None
     except (OSError, ValueError) as error:
         raise PosaError(f"cannot read {path}: {error}") from error
+    if not isinstance(info, dict):
+        raise PosaError(f"cannot read {path}: expected a JSON object: copy the dataset again")
     version = str(info.get("codebase_version"))
     if not version.startswith("v3."):
         older = version.startswith(("v1.", "v2."))
@@ -73,7 +75,22 @@ def read_info(root: Path) -> dict[str, Any]:
             else "this package reads v3 only, so use the LeRobot version that wrote it to convert it"
         )
         raise PosaError(f"expected a LeRobotDataset v3 at {root}, found {version}: {fix}")
+    _check_info(info, path)
     return info
+
+
+def _check_info(info: Mapping[str, Any], path: Path) -> None:
+    """What everything else relies on: the features with dtype and shape, the frame rate and the number of frames."""
+    features, fps, frames = (info.get(name) for name in ("features", "fps", "total_frames"))
+    wrong = [] if isinstance(fps, int | float) and fps > 0 else ["fps"]
+    wrong += [] if isinstance(frames, int) else ["total_frames"]
+    if isinstance(features, dict):
+        whole = (key for key, item in features.items() if isinstance(item, dict) and {"dtype", "shape"} <= set(item))
+        wrong += [f"features.{key} (dtype and shape)" for key in sorted(set(features) - set(whole))]
+    else:
+        wrong.append("features")
+    if wrong:
+        raise PosaError(f"{path} has no usable {', '.join(wrong)}: copy the dataset again, or correct the file")
 
 
 def table_paths(root: Path) -> list[Path]:
@@ -89,13 +106,30 @@ def read_columns(root: Path, keys: list[str]) -> dict[str, np.ndarray]:
     tables = []
     for path in table_paths(root):
         try:
-            tables.append(pq.read_table(path, columns=keys))
+            names = pq.read_schema(path).names
+            missing = sorted(set(keys) - set(names))
+            tables += [] if missing else [pq.read_table(path, columns=keys)]
         except (OSError, pa.ArrowException) as error:
-            raise PosaError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
-        missing = set(keys) - set(tables[-1].column_names)
+            raise PosaError(
+                f"cannot read {path}: {str(error).splitlines()[0]}; copy or record it again (recording ends with "
+                "LeRobotDataset.finalize())"
+            ) from error
         if missing:
-            raise PosaError(f"{path} lacks the columns {sorted(missing)} that {INFO_FILE} promises")
-    return {key: np.concatenate([flat_column(table[key], key) for table in tables]) for key in keys}
+            raise PosaError(
+                f"{path} lacks the columns {missing} that {INFO_FILE} promises (it has {', '.join(names)}): name them "
+                f"so, or correct {INFO_FILE}"
+            )
+    tables = [table for table in tables if table.num_rows]
+    if not tables:
+        raise PosaError(f"the tables of {root} hold no frame: record the dataset again")
+    columns = {key: [flat_column(table[key], key) for table in tables] for key in keys}
+    for key, parts in columns.items():
+        sizes = {part.shape[1] for part in parts}
+        if len(sizes) > 1:
+            raise PosaError(
+                f"the tables hold {' and '.join(map(str, sorted(sizes)))} numbers of {key}: record it again"
+            )
+    return {key: np.concatenate(parts) for key, parts in columns.items()}
 
 
 def write_with_columns(
@@ -121,7 +155,7 @@ def write_with_columns(
     root, output = root.resolve(), output.absolute()
     with built_beside(output, _fingerprint(root, columns, documents)) as partial:
         tables = set(table_paths(root))
-        for source in sorted(path for path in root.rglob("*") if path.is_file()):
+        for source in dataset_files(root):
             relative = source.relative_to(root)
             if source not in tables and relative.as_posix() != INFO_FILE:
                 _carry(source, partial / relative, linked=relative.parts[0] in LINKED_FOLDERS)
@@ -178,7 +212,7 @@ def _fingerprint(root: Path, columns: Mapping[str, NewColumn], documents: Mappin
     for key, column in columns.items():
         digest.update(f"{key} {column.feature()}".encode())
         digest.update(np.ascontiguousarray(column.values).tobytes())
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+    for path in dataset_files(root):
         status = path.stat()
         digest.update(f"{path.relative_to(root)} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
@@ -279,6 +313,8 @@ def flat_column(column: pa.ChunkedArray, key: str) -> np.ndarray:
     values, empty = flat_values(column)
     if empty:
         raise PosaError(f"the column {key!r} holds empty cells: expected a number in every frame")
+    if values.dtype.kind not in "biuf":
+        raise PosaError(f"the column {key!r} holds {column.type}: expected numbers; choose another column")
     if len(column) == 0 or len(values) % len(column):
         raise PosaError(f"the column {key!r} has rows of different lengths, or none at all")
     return values.reshape(len(column), -1)
@@ -309,7 +345,7 @@ def _carry(source: Path, target: Path, linked: bool) -> None:
             return
         except OSError as error:
             # Another disk, or a file system without hard links: the copy below is the same file.
-            if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
                 raise
     shutil.copyfile(real, target)
     with target.open("rb") as file:

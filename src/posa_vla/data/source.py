@@ -13,6 +13,7 @@ from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 
 from posa_vla import contract
 from posa_vla.data.features import image_sides
+from posa_vla.data.files import dataset_files
 from posa_vla.data.rewriting import flat_values
 from posa_vla.errors import PosaError
 
@@ -74,7 +75,7 @@ def dataset_fingerprint(root: Path) -> str:
     """Changes with any table or metadata file, and with a video's size or sampled bytes; not with dates."""
     root = require_dataset(root)
     digest = hashlib.sha256()
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+    for path in dataset_files(root):
         relative = path.relative_to(root)
         if relative.parts[0] not in ("meta", "data", "videos", "images"):
             continue
