@@ -1,5 +1,6 @@
 """posa-vla label: each kind of bad input is one sentence, and nothing is written."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -50,6 +51,14 @@ def grasps_nothing(columns):
     columns[contract.STATE][:, 6:] = 0
 
 
+def width_in_millimetres(columns):
+    columns[contract.STATE][:, 6:] *= 1000
+
+
+def command_of_another_unit(columns):
+    columns[contract.ACTION][:, 6] *= 100
+
+
 def skipped_frame(columns):
     columns["frame_index"][columns["frame_index"] >= 5] += 1
 
@@ -63,6 +72,8 @@ def skipped_frame(columns):
         (no_finger, "finger width in observation.state is NaN or infinite at episode 0, frame 5"),
         (always_open, r"command action\[6\] is -1 in all 39 frames: the gripper never moves"),
         (grasps_nothing, "4 closes ended fully shut"),
+        (width_in_millimetres, r"width in observation\.state goes up to 80, but the rig says 0\.08 m is open: .*1000"),
+        (command_of_another_unit, "runs from -100 to 100, but the rig says -1 is open and 1 is closed, as if .* unit"),
         (skipped_frame, "episode 0 has frame 6 where 5 was expected"),
     ],
 )
@@ -87,6 +98,39 @@ def test_a_rig_that_does_not_fit_the_dataset_is_refused(source, tmp_path, change
     with pytest.raises(PosaError, match=message):
         label_dataset(source, rig(**changes), tmp_path / "out")
     assert os.listdir(tmp_path) == []
+
+
+def edit_features(root: Path, change: Callable[[dict], None]) -> None:
+    path = root / "meta/info.json"
+    info = json.loads(path.read_text())
+    change(info["features"])
+    path.write_text(json.dumps(info))
+
+
+def test_pictures_whose_names_are_no_cameras_are_named(broken, tmp_path):
+    edit_features(broken, lambda features: features.update(wrist_image=features.pop("observation.images.wrist")))
+    with pytest.raises(PosaError, match=r"its cameras are head; .* or rename wrist_image to observation\.images\.NAME"):
+        label_dataset(broken, rig(), tmp_path / "out")
+    assert os.listdir(tmp_path) == ["broken"]
+
+
+@pytest.mark.parametrize("wrap", [lambda names: names, lambda names: {"axes": names}])
+def test_numbers_that_are_called_roll_pitch_and_yaw_are_no_axis_and_angle(broken, tmp_path, wrap):
+    names = wrap(["x", "y", "z", "roll", "pitch", "yaw", "unused"])
+    edit_features(broken, lambda features: features[contract.EE_POSE].update(names=names))
+    pose = {"column": contract.EE_POSE, "rotation": [3, 4, 5], "rotation_format": "axis_angle"}
+    with pytest.raises(PosaError, match=r"takes roll, pitch, yaw of ee_pose as axis_angle, but .* Euler angles: add"):
+        label_dataset(broken, rig(pose=pose), tmp_path / "out")
+    assert os.listdir(tmp_path) == ["broken"]
+
+
+def test_a_camera_that_follows_the_hand_without_turning_may_look_past_it(source, tmp_path, capsys):
+    """What the inverse of a camera in the world would tell says nothing of one that moves with the hand."""
+    behind = np.eye(4)
+    behind[2, 3] = -0.1
+    camera = {**WRIST, "mount": "end_effector_position", "cam_from_mount": behind.tolist()}
+    label_dataset(source, rig(cameras=[HEAD, camera]), tmp_path / "out")
+    assert "never in the view of camera 'wrist', what it reaches for" in capsys.readouterr().err
 
 
 def test_a_hand_that_is_never_in_view_is_warned_about(source, tmp_path, capsys):

@@ -35,8 +35,8 @@ class DetectorConfig:
                 raise unknown_name("detector", name, DETECTORS)
         if not self.names or len(set(self.names)) < len(self.names):
             raise PosaError(f"expected different detectors among {', '.join(DETECTORS)}, got {list(self.names)}")
-        if self.merge_seconds < 0:
-            raise PosaError(f"merge_seconds must not be negative, got {self.merge_seconds}")
+        if not 0 <= self.merge_seconds < float("inf"):
+            raise PosaError(f"merge_seconds must be a number of seconds, 0 or more, got {self.merge_seconds}")
 
     def uses(self, name: str) -> bool:
         return name in self.names

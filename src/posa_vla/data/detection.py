@@ -15,6 +15,7 @@ from posa_vla.anchors.pose import Transform
 from posa_vla.data.label_inputs import (
     OTHER_DETECTORS,
     EpisodeRows,
+    check_width,
     contact_column,
     contact_values,
     finger_width,
@@ -78,6 +79,8 @@ def detect_all(
     if config.uses(GRIPPER):
         gripper = _gripper(columns, rig, episodes, config)
         width = finger_width(columns, rig.gripper, episodes)
+        if width is not None and rig.gripper.width is not None:
+            check_width(width, rig.gripper.width)
     sizes: list[np.ndarray] | None = None
     if config.uses(CONTACT):
         key = contact_column(features, config.contact)

@@ -65,7 +65,7 @@ def check_views(episodes: Sequence[Suspect]) -> None:
     for c, camera in enumerate(episodes[0].cameras):
         if any(in_view(episode.anchors[:, c, END_ANCHOR]).any() for episode in episodes):
             continue
-        on_hand = camera.mount == "end_effector"
+        on_hand = camera.mount != "world"
         goals = _goals_seen(episodes, c, "") if on_hand else 0.0
         shares = {
             change: np.concatenate([in_view(_seen_through(episode, c, change)) for episode in episodes]).mean()

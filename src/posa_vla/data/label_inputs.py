@@ -11,14 +11,20 @@ import pyarrow.parquet as pq
 from posa_vla.anchors.contact import ContactConfig
 from posa_vla.anchors.pose import Transform, world_from_ee
 from posa_vla.contract import ANCHORS, CONTACT, OBS_IMAGES, STEPS_TO_INTERACTION, TASK_INDEX
-from posa_vla.data.features import colour_cameras, image_sides
+from posa_vla.data.features import colour_cameras, feature_names, image_sides, other_images
 from posa_vla.errors import PosaError
-from posa_vla.rigs import GripperSource, JointSource, PoseSource, Rig
+from posa_vla.rigs import GripperSource, GripperWidth, JointSource, PoseSource, Rig
 from posa_vla.rigs.scenes import choose_scene
 
 FARTHEST_POSITION = 10.0
 """Metres. No arm reaches so far from its world frame: larger positions are millimetres."""
 UNIT_TOLERANCE = 1e-2
+EULER_WORDS = ("roll", "pitch", "yaw", "euler", "rpy")
+"""Parts of the names of numbers that are angles about single axes, which no rotation format here is."""
+FAR_BEYOND = 2.0
+"""How far past open or closed a command may go, in lengths of the way between them: -1 for a rig's 0 … 1, not 255."""
+WIDEST = 1.5
+"""How many times as wide as the rig's open the fingers may be measured; millimetres are 1,000 times as many."""
 OTHER_DETECTORS = "use other detectors: posa-vla label --detectors=dwell, or contact,dwell where a force is recorded"
 CONTACT_WORDS = ("contact", "touch", "tactile", "force", "effort", "torque", "wrench", "pressure", "current", "load")
 """Parts of the names of columns that may hold a contact signal."""
@@ -41,9 +47,11 @@ def check_features(features: Mapping[str, Any], rig: Rig, with_gripper: bool = T
     for camera in rig.cameras:
         if camera.name not in recorded:
             found = ", ".join(recorded) or "none"
+            others = other_images(features)
+            renamed = f", or rename {' and '.join(others)} to {OBS_IMAGES}.NAME in the dataset" if others else ""
             raise PosaError(
                 f"the dataset has no {OBS_IMAGES}.{camera.name}, a camera of the rig {rig.name!r}: its cameras "
-                f"are {found}; use the rig they were recorded with"
+                f"are {found}; use the rig they were recorded with{renamed}"
             )
         _check_image_size(rig, camera.name, recorded[camera.name])
 
@@ -83,6 +91,34 @@ def _check_image_size(rig: Rig, name: str, feature: Mapping[str, Any]) -> None:
         )
 
 
+def check_sizes(columns: Mapping[str, np.ndarray], features: Mapping[str, Any]) -> None:
+    """The tables hold as many numbers of each column (N, numbers per frame) as meta/info.json promises."""
+    for key, values in columns.items():
+        promised = int(np.prod(features[key]["shape"])) if key in features else values.shape[1]
+        if values.shape[1] != promised:
+            raise PosaError(
+                f"meta/info.json promises {promised} numbers of {key} in each frame, the tables hold "
+                f"{values.shape[1]}: correct the feature's shape there, or record the dataset again"
+            )
+
+
+def check_rotation_names(features: Mapping[str, Any], source: PoseSource | JointSource) -> None:
+    """An error where three numbers that the rig takes as axis and angle are called roll, pitch, yaw or the like.
+
+    Nothing else tells Euler angles from a rotation vector: both are three angles.
+    """
+    if not isinstance(source, PoseSource) or source.rotation_format != "axis_angle":
+        return
+    names = feature_names(features[source.column])
+    chosen = [names[index] for index in source.rotation if index < len(names)]
+    if any(word in name.lower() for name in chosen for word in EULER_WORDS):
+        raise PosaError(
+            f"the rig takes {', '.join(chosen)} of {source.column} as axis_angle, but they are named as Euler angles: "
+            "add a column with the rotation as a quaternion or as axis times angle (scipy's Rotation.from_euler makes "
+            "either), or rename them if they are one"
+        )
+
+
 @dataclass(frozen=True)
 class EpisodeRows:
     """One episode's number and its rows in the tables."""
@@ -106,7 +142,10 @@ def split_episodes(columns: Mapping[str, np.ndarray], info: Mapping[str, Any]) -
     expected = np.arange(len(numbers)) - np.repeat(starts, stops - starts)
     if not np.array_equal(frames, expected):
         row = int(np.argmax(frames != expected))
-        raise PosaError(f"episode {numbers[row]} has frame {frames[row]} where {expected[row]} was expected")
+        raise PosaError(
+            f"episode {numbers[row]} has frame {frames[row]} where {expected[row]} was expected: the dataset is "
+            "damaged, copy or record it again"
+        )
     return [
         EpisodeRows(int(numbers[start]), slice(int(start), int(stop)))
         for start, stop in zip(starts, stops, strict=True)
@@ -183,6 +222,12 @@ def gripper_signal(columns: Mapping[str, np.ndarray], source: GripperSource, epi
             f"{what} runs from {values.min():.4g} to {values.max():.4g}, but the rig says {low:g} is open and {high:g} "
             "is closed, so it never changes between the two: correct open and closed, the index or the thresholds"
         )
+    least, most = np.percentile(signal, (1, 99))  # a spike is none of the rig's faults
+    if least < -FAR_BEYOND or most > 1 + FAR_BEYOND:
+        raise PosaError(
+            f"{what} runs from {values.min():.4g} to {values.max():.4g}, but the rig says {low:g} is open and {high:g} "
+            "is closed, as if they were in another unit: give the values that are recorded"
+        )
     return signal
 
 
@@ -220,6 +265,15 @@ def finger_width(
     return width
 
 
+def check_width(width: np.ndarray, source: GripperWidth) -> None:
+    """An error where the fingers (N,) are measured much wider than the rig says they open."""
+    if np.percentile(width, 99) > WIDEST * source.open:
+        raise PosaError(
+            f"the finger width in {source.column} goes up to {width.max():.4g}, but the rig says {source.open:g} m is "
+            "open: correct open or the indices, or divide the column by 1000 if it is in millimetres"
+        )
+
+
 def contact_column(features: Mapping[str, Any], config: ContactConfig) -> str:
     """The column of the contact signal.
 
@@ -250,11 +304,10 @@ def likely_contacts(features: Mapping[str, Any]) -> list[str]:
         if any(word in key.lower() for word in CONTACT_WORDS):
             found.append(key)
             continue
-        names = item.get("names")
-        names = names if isinstance(names, list) else []
-        parts = [i for i, name in enumerate(names) if any(word in str(name).lower() for word in CONTACT_WORDS)]
+        names = feature_names(item)
+        parts = [i for i, name in enumerate(names) if any(word in name.lower() for word in CONTACT_WORDS)]
         if parts:
-            found.append(f"{key}{parts} ({', '.join(str(names[i]) for i in parts)})")
+            found.append(f"{key}{parts} ({', '.join(names[i] for i in parts)})")
     return found
 
 
@@ -288,7 +341,10 @@ def read_sentences(root: Path) -> dict[int, str]:
         (sentences,) = (name for name in tasks.column_names if name != TASK_INDEX)  # pandas' index: its name varies
         return dict(zip(tasks[TASK_INDEX].to_pylist(), tasks[sentences].to_pylist(), strict=True))
     except (OSError, ValueError, KeyError) as error:
-        raise PosaError(f"cannot read the sentences in {path}: {str(error).splitlines()[0]}") from error
+        raise PosaError(
+            f"cannot read the sentences in {path} ({type(error).__name__}), by which the rig's scenes are chosen: copy "
+            "the dataset again, or choose one for all episodes with --scene=NAME"
+        ) from error
 
 
 def rig_of_each_episode(

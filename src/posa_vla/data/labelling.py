@@ -1,5 +1,6 @@
 """``posa-vla label``: a LeRobotDataset plus its anchors (method, section 2). Videos are never decoded."""
 
+import contextlib
 import json
 import sys
 from collections import Counter
@@ -20,7 +21,14 @@ from posa_vla.anchors.pose import Transform
 from posa_vla.contract import ANCHOR_NAMES, ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION, TASK_ANCHOR, TASK_INDEX
 from posa_vla.data.detection import Detection, check_found, describe_detectors, detect_all, detector_columns
 from posa_vla.data.label_checks import Suspect, check_gripper_side, check_quaternion_order, check_views, in_view
-from posa_vla.data.label_inputs import check_features, hand_poses, rig_of_each_episode, split_episodes
+from posa_vla.data.label_inputs import (
+    check_features,
+    check_rotation_names,
+    check_sizes,
+    hand_poses,
+    rig_of_each_episode,
+    split_episodes,
+)
 from posa_vla.data.label_visibility import check_visibility, with_visibility
 from posa_vla.data.rewriting import NewColumn, read_columns, read_info, write_with_columns
 from posa_vla.errors import PosaError
@@ -36,7 +44,8 @@ class DatasetArgs:
 
     Args:
         root: its folder.
-        repo_id: its name on the hub; without a root, it is looked up where LeRobot keeps local datasets.
+        repo_id: its name on the hub; without a root, it is looked up where LeRobot keeps local datasets, then among
+            those that LeRobot downloaded. Nothing is downloaded.
     """
 
     root: Path | None = None
@@ -49,7 +58,28 @@ class DatasetArgs:
             raise PosaError("expected --dataset.root=FOLDER or --dataset.repo_id=NAME, got neither")
         from lerobot.utils.constants import HF_LEROBOT_HOME
 
-        return HF_LEROBOT_HOME / self.repo_id
+        local = HF_LEROBOT_HOME / self.repo_id
+        return local if local.exists() else _downloaded(self.repo_id, local)
+
+
+def _downloaded(repo_id: str, local: Path) -> Path:
+    """The folder to which LeRobot downloaded a dataset of the hub."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from lerobot.datasets.dataset_metadata import CODEBASE_VERSION
+    from lerobot.utils import constants
+
+    cache = constants.HF_LEROBOT_HUB_CACHE
+    for revision in (CODEBASE_VERSION, "main"):  # LeRobot asks for the tag of its version
+        with contextlib.suppress(LocalEntryNotFoundError, HFValidationError):
+            found = snapshot_download(
+                repo_id, repo_type="dataset", revision=revision, cache_dir=cache, local_files_only=True
+            )
+            return Path(str(found))
+    raise PosaError(
+        f"there is no dataset {repo_id} at {local}, nor among LeRobot's downloads in {cache}: give its folder as "
+        "--dataset.root, or download it with LeRobot"
+    )
 
 
 @dataclass
@@ -87,6 +117,8 @@ def main(argv: list[str]) -> int:
     if config.rig is None or config.output is None:
         missing = "--rig=NAME (or a .yaml file)" if config.rig is None else "--output=FOLDER"
         raise PosaError(f"{missing} is missing")
+    if config.num_workers is not None and config.num_workers < 1:
+        raise PosaError(f"--num_workers must be 1 or more, got {config.num_workers}")
     rig = load_rig(config.rig)
     if config.scene is not None:
         rig = rig.in_scene(config.scene)
@@ -111,11 +143,13 @@ def label_dataset(
     info = read_info(root)
     check_output(root, output)
     check_features(info["features"], rig, detectors.uses(GRIPPER))
+    check_rotation_names(info["features"], rig.pose)
     keys = {rig.pose.column, "episode_index", "frame_index", *([TASK_INDEX] if rig.scenes else [])}
     keys |= detector_columns(info["features"], rig, detectors)
     order = [] if visibility is None else check_visibility(info["features"], visibility, rig)
     keys |= {visibility} if visibility else set()
     columns = read_columns(root, sorted(keys))
+    check_sizes(columns, info["features"])
     episodes = split_episodes(columns, info)
     rigs = rig_of_each_episode(rig, root, columns, episodes)
 
