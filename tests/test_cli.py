@@ -37,6 +37,12 @@ def test_a_mistake_is_one_sentence_and_status_2(argv, expected, capsys):
     assert expected in error and "Traceback" not in error
 
 
+def test_a_tilde_after_a_flag_is_the_home_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["label", "--dataset.root=~/absent", "--rig=tabletop", "--output=~/out"]) == 2
+    assert f"{tmp_path}/absent is no LeRobotDataset" in capsys.readouterr().err
+
+
 def test_bench_helps(capsys):
     assert main(["bench", "--help"]) == 0
     assert "interactions" in capsys.readouterr().out

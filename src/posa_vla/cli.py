@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import signal
 import sys
 
@@ -24,6 +25,9 @@ COMMANDS = {
     "bench": ("posa_vla.benchmarks", "measure anchors, cache, calibrate, inspect, interactions, model, rigs, sim …"),
     "demo": ("posa_vla.demo", "run the shipped policy; or record, label, cache, train and evaluate one"),
 }
+
+HOME = re.compile(r"^(--[\w.]+=)~(?=/|$)")
+"""Shells leave the ~ of --flag=~/folder as it is, and a folder called ~ would be written."""
 
 
 def usage() -> str:
@@ -53,6 +57,8 @@ def _run(argv: list[str]) -> int:
     if command not in COMMANDS:
         print(f"posa-vla: unknown command {command!r}: choose one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
+    home = os.path.expanduser("~")
+    arguments = [HOME.sub(lambda match: match[1] + home, word) for word in arguments]
     os.environ.setdefault("MUJOCO_GL", "egl")  # must be set before mujoco is imported
     try:
         return importlib.import_module(COMMANDS[command][0]).main(arguments) or 0

@@ -232,3 +232,25 @@ def test_a_quaternion_read_as_axis_and_angle_is_refused(source, tmp_path):
     with pytest.raises(PosaError, match=r"ee_pose\[3\] to \[6\] are a unit quaternion in every frame"):
         label_dataset(source, rig(pose=pose), tmp_path / "out")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_pose_in_the_state_that_is_another_one_is_refused(source, tmp_path):
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+
+    def turned_about_the_vertical(columns):
+        state, pose = columns[contract.STATE], columns[contract.EE_POSE]
+        state[:, :3], state[:, 3:6] = pose[:, :3], [0, 0, 1.5]
+        pose[:, 3:] = [np.cos(0.75), 0, 0, np.sin(0.75)]
+
+    edit(copy, turned_about_the_vertical)
+    right = {"column": contract.STATE, "rotation": [3, 4, 5], "rotation_format": "axis_angle"}
+    label_dataset(copy, rig(state_pose=right), tmp_path / "out")
+    with pytest.raises(
+        PosaError, match=r"state_pose is 0\.0 cm and 86 degrees away from its pose .* correct state_pose"
+    ):
+        label_dataset(copy, rig(state_pose={**right, "rotation": [4, 6, 3]}), tmp_path / "turned")
+    with pytest.raises(PosaError, match=r"state_pose is .* cm and 0 degrees away"):
+        label_dataset(copy, rig(state_pose={**right, "position": [1, 2, 0]}), tmp_path / "moved")
+    with pytest.raises(PosaError, match=r"EE pose in the state from observation\.state\[9\], but .* has 8 numbers"):
+        label_dataset(copy, rig(state_pose={**right, "position": [0, 1, 9]}), tmp_path / "absent")
+    assert sorted(os.listdir(tmp_path)) == ["copy", "out"]

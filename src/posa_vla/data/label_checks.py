@@ -8,7 +8,7 @@ import numpy as np
 
 from posa_vla.anchors.camera import Camera
 from posa_vla.anchors.interaction import InteractionConfig, closed_states
-from posa_vla.anchors.pose import Transform, rotation_matrix
+from posa_vla.anchors.pose import EE, Transform, rotation_matrix
 from posa_vla.contract import END_ANCHOR
 from posa_vla.errors import PosaError
 
@@ -23,6 +23,8 @@ MOSTLY = 0.9
 """Share of the episodes."""
 APPROACH = 0.03
 """Metres between the hand and its next interaction from which on the view of it says something."""
+SAME_PLACE, SAME_TURN = 0.05, 15.0
+"""Metres and degrees by which the pose in the state may differ: a frame's delay moves a fast hand by less."""
 OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
@@ -166,6 +168,27 @@ def _approaches(episode: Suspect) -> tuple[np.ndarray, np.ndarray]:
     goals = episode.position[(rows + episode.steps[rows]).astype(int)]
     far = np.linalg.norm(goals - episode.position[rows], axis=1) > APPROACH
     return rows[far], goals[far]
+
+
+def check_state_pose(hand: Transform, in_state: Transform) -> None:
+    """An error where the rig's ``state_pose`` is another pose than its ``pose``.
+
+    Labels do not show it: only a policy that places points in space takes the camera on the hand from the state.
+
+    Args:
+        hand: world_from_ee (N, 4, 4), from ``pose``.
+        in_state: the same from ``state_pose``; world_from_ee_position where that has no rotation.
+    """
+    distance = float(np.median(np.linalg.norm(hand.matrix[:, :3, 3] - in_state.matrix[:, :3, 3], axis=1)))
+    angle = 0.0
+    if in_state.src == hand.src == EE:
+        cosines = (np.einsum("nij,nij->n", hand.matrix[:, :3, :3], in_state.matrix[:, :3, :3]) - 1) / 2
+        angle = float(np.degrees(np.median(np.arccos(np.clip(cosines, -1, 1)))))
+    if distance > SAME_PLACE or angle > SAME_TURN:
+        raise PosaError(
+            f"the rig's state_pose is {100 * distance:.1f} cm and {angle:.0f} degrees away from its pose (medians): "
+            "both must be the same frame of the hand, so correct state_pose (indices, rotation_format), or leave it out"
+        )
 
 
 def check_gripper_side(signals: Sequence[np.ndarray], config: InteractionConfig) -> None:

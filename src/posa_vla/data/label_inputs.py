@@ -60,6 +60,8 @@ def check_columns(features: Mapping[str, Any], rig: Rig, with_gripper: bool = Tr
     """The columns that the rig takes pose and gripper from, and how many numbers they hold."""
     meaning = "joints" if isinstance(rig.pose, JointSource) else "EE pose"
     needed = [(meaning, rig.pose.column, max(rig.pose.indices))]
+    if rig.state_pose:
+        needed.append(("EE pose in the state", rig.state_pose.column, max(rig.state_pose.indices)))
     if with_gripper and rig.gripper.command:
         needed.append(("gripper command", rig.gripper.command.column, rig.gripper.command.index))
     if with_gripper and rig.gripper.width:

@@ -20,7 +20,14 @@ from posa_vla.anchors.label import EpisodeLabels, label_interactions
 from posa_vla.anchors.pose import Transform
 from posa_vla.contract import ANCHOR_NAMES, ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION, TASK_ANCHOR, TASK_INDEX
 from posa_vla.data.detection import Detection, check_found, describe_detectors, detect_all, detector_columns
-from posa_vla.data.label_checks import Suspect, check_gripper_side, check_quaternion_order, check_views, in_view
+from posa_vla.data.label_checks import (
+    Suspect,
+    check_gripper_side,
+    check_quaternion_order,
+    check_state_pose,
+    check_views,
+    in_view,
+)
 from posa_vla.data.label_inputs import (
     check_features,
     check_rotation_names,
@@ -145,6 +152,7 @@ def label_dataset(
     check_features(info["features"], rig, detectors.uses(GRIPPER))
     check_rotation_names(info["features"], rig.pose)
     keys = {rig.pose.column, "episode_index", "frame_index", *([TASK_INDEX] if rig.scenes else [])}
+    keys |= {rig.state_pose.column} if rig.state_pose else set()
     keys |= detector_columns(info["features"], rig, detectors)
     order = [] if visibility is None else check_visibility(info["features"], visibility, rig)
     keys |= {visibility} if visibility else set()
@@ -154,6 +162,8 @@ def label_dataset(
     rigs = rig_of_each_episode(rig, root, columns, episodes)
 
     hand = hand_poses(columns, rig.pose, episodes)
+    if rig.state_pose is not None:
+        check_state_pose(hand, hand_poses(columns, rig.state_pose, episodes))
     hands = [Transform(hand.dst, hand.src, hand.matrix[episode.rows]) for episode in episodes]
     found = detect_all(columns, info["features"], rig, hands, episodes, detectors, float(info["fps"]))
     labels = [
