@@ -25,6 +25,11 @@ def test_help_names_every_command(capsys):
         (["bench", "speed"], "choose one of anchors, cache, calibrate, inspect, interactions, model, peers, rigs, sim"),
         (["record", "--output=unused", "--episodes=many"], "many"),
         (["eval", "--policy.path=nowhere", "--output=unused"], "nowhere"),
+        (["label", "--rig=tabletop", "--output=unused", "--num_workers=0"], "--num_workers must be 1 or more, got 0"),
+        (
+            ["label", "--rig=tabletop", "--output=unused", "--merge_seconds=nan"],
+            "a number of seconds, 0 or more, got nan",
+        ),
         (["demo", f"--output={__file__}"], "File exists"),
         (["bench", "model", "--repeats=0"], "repeats must be at least 1"),
         (["bench", "sim", "--random_steps=0"], "random_steps and processes must be at least 1"),

@@ -1,5 +1,6 @@
 """posa-vla label: the new dataset, and what stays as it was."""
 
+import errno
 import json
 import os
 import shutil
@@ -194,9 +195,10 @@ def test_the_output_is_absent_until_it_is_complete(source, tmp_path, monkeypatch
     assert seen[-1] == (False, True, True) and not any(exists for exists, _, _ in seen)
 
 
-def test_without_hard_links_videos_are_copied(source, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.ENOSYS])
+def test_without_hard_links_videos_are_copied(source, tmp_path, monkeypatch, number):
     def other_disk(*_args):
-        raise OSError(18, "Invalid cross-device link")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("posa_vla.data.rewriting.os.link", other_disk)
     label_dataset(source, rig(), tmp_path / "out")

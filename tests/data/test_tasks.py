@@ -5,7 +5,7 @@ import json
 import pytest
 
 from posa_vla.contract import TASK_IDS_FILE
-from posa_vla.data.tasks import task_ids
+from posa_vla.data.tasks import read_sentences, task_ids
 from posa_vla.errors import PosaError
 
 
@@ -38,3 +38,8 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, content, message):
     write(tmp_path, content)
     with pytest.raises(PosaError, match=message):
         task_ids(tmp_path, ["a", "b"])
+
+
+def test_a_missing_table_of_sentences_is_named_once(tmp_path):
+    with pytest.raises(PosaError, match=r"^there is no \S+tasks\.parquet with the dataset's sentences: copy"):
+        read_sentences(tmp_path)

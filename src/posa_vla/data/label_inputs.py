@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from posa_vla.anchors.contact import ContactConfig
 from posa_vla.anchors.pose import Transform, world_from_ee
 from posa_vla.contract import ANCHORS, CONTACT, OBS_IMAGES, STEPS_TO_INTERACTION, TASK_INDEX
 from posa_vla.data.features import colour_cameras, feature_names, image_sides, other_images
+from posa_vla.data.tasks import read_sentences
 from posa_vla.errors import PosaError
 from posa_vla.rigs import GripperSource, GripperWidth, JointSource, PoseSource, Rig
 from posa_vla.rigs.scenes import choose_scene
@@ -333,20 +333,6 @@ def _refuse(bad: np.ndarray | np.bool, episodes: list[EpisodeRows], what: str) -
         f"{what} at episode {episode.number}, frame {row - episode.rows.start} ({int(bad.sum())} frames in all): "
         "repair or remove the episode, or correct the rig"
     )
-
-
-def read_sentences(root: Path) -> dict[int, str]:
-    """Sentences by task_index, from meta/tasks.parquet."""
-    path = root / "meta/tasks.parquet"
-    try:
-        tasks = pq.read_table(path)
-        (sentences,) = (name for name in tasks.column_names if name != TASK_INDEX)  # pandas' index: its name varies
-        return dict(zip(tasks[TASK_INDEX].to_pylist(), tasks[sentences].to_pylist(), strict=True))
-    except (OSError, ValueError, KeyError) as error:
-        raise PosaError(
-            f"cannot read the sentences in {path} ({type(error).__name__}), by which the rig's scenes are chosen: copy "
-            "the dataset again, or choose one for all episodes with --scene=NAME"
-        ) from error
 
 
 def rig_of_each_episode(

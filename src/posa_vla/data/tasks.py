@@ -1,12 +1,26 @@
-"""Which sentences mean the same goal."""
+"""The sentences of a dataset, and which of them mean the same goal."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from posa_vla.contract import TASK_IDS_FILE
+from posa_vla.contract import TASK_IDS_FILE, TASK_INDEX
 from posa_vla.errors import PosaError
+
+
+def read_sentences(root: Path) -> dict[int, str]:
+    """Sentences by task_index, from meta/tasks.parquet."""
+    path = root / "meta/tasks.parquet"
+    try:
+        tasks = pq.read_table(path)
+        (sentences,) = (name for name in tasks.column_names if name != TASK_INDEX)  # pandas' index: its name varies
+        return dict(zip(tasks[TASK_INDEX].to_pylist(), tasks[sentences].to_pylist(), strict=True))
+    except FileNotFoundError:
+        raise PosaError(f"there is no {path} with the dataset's sentences: copy the dataset again") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise PosaError(f"cannot read the sentences in {path}: {str(error).splitlines()[0]}") from error
 
 
 def task_ids(root: Path, tasks: list[str]) -> np.ndarray:

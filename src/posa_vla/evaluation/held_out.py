@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from posa_vla.data.label_inputs import read_sentences
+from posa_vla.data.tasks import read_sentences
 from posa_vla.evaluation.records import EnvOptions
 
 CONDITION = "objects"

@@ -22,12 +22,12 @@ from posa_vla.data.label_inputs import (
     contact_values,
     finger_width,
     hand_poses,
-    read_sentences,
     rig_of_each_episode,
     split_episodes,
     unchecked_gripper_signal,
 )
 from posa_vla.data.rewriting import read_columns, read_info
+from posa_vla.data.tasks import read_sentences
 from posa_vla.errors import PosaError
 from posa_vla.rigs import PoseSource, Rig, load_rig, parse_rig
 
