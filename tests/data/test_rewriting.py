@@ -15,7 +15,8 @@ import pytest
 from toy_dataset import make_dataset
 
 from posa_vla.data import rewriting
-from posa_vla.data.rewriting import NewColumn, built_beside, flat_column, table_paths, write_with_columns
+from posa_vla.data.rewriting import NewColumn, built_beside, write_with_columns
+from posa_vla.data.tables import flat_column, table_paths
 from posa_vla.errors import PosaError
 
 FRAMES = 54  # of the toy's four episodes

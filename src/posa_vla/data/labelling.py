@@ -37,7 +37,8 @@ from posa_vla.data.label_inputs import (
     split_episodes,
 )
 from posa_vla.data.label_visibility import check_visibility, with_visibility
-from posa_vla.data.rewriting import NewColumn, read_columns, read_info, write_with_columns
+from posa_vla.data.rewriting import NewColumn, write_with_columns
+from posa_vla.data.tables import read_columns, read_info
 from posa_vla.errors import PosaError
 from posa_vla.rigs import PoseSource, Rig, load_rig
 

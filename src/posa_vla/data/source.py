@@ -14,7 +14,7 @@ from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from posa_vla import contract
 from posa_vla.data.features import image_sides
 from posa_vla.data.files import dataset_files
-from posa_vla.data.rewriting import flat_values
+from posa_vla.data.tables import flat_values
 from posa_vla.errors import PosaError
 
 INDEX_COLUMNS = ("index", "episode_index", "frame_index", "task_index", "timestamp")

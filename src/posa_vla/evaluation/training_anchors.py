@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from posa_vla.contract import ANCHORS
-from posa_vla.data.rewriting import read_columns, read_info
+from posa_vla.data.tables import read_columns, read_info
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.anchor_error import EPISODE, FIRST, TrainingMeans
 

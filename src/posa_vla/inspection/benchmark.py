@@ -13,7 +13,7 @@ import numpy as np
 from posa_vla.contract import ACTION, EE_POSE
 from posa_vla.data.label_inputs import check_features, split_episodes
 from posa_vla.data.labelling import DatasetArgs
-from posa_vla.data.rewriting import read_columns, read_info
+from posa_vla.data.tables import read_columns, read_info
 from posa_vla.errors import PosaError
 from posa_vla.inspection.checks import Check
 from posa_vla.inspection.command import judge

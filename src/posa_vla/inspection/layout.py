@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posa_vla.contract import TASK_IDS_FILE
-from posa_vla.data.rewriting import INFO_FILE, read_info
+from posa_vla.data.tables import INFO_FILE, read_info
 from posa_vla.data.tasks import task_ids
 from posa_vla.errors import PosaError
 from posa_vla.inspection.findings import Finding, as_episodes

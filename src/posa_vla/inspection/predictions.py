@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from posa_vla.contract import ANCHOR_NAMES, END_ANCHOR, STATE
-from posa_vla.data.rewriting import read_columns
+from posa_vla.data.tables import read_columns
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.anchor_error import distance
 from posa_vla.evaluation.overlay import draw

@@ -26,7 +26,7 @@ from posa_vla.data.label_inputs import (
     split_episodes,
     unchecked_gripper_signal,
 )
-from posa_vla.data.rewriting import read_columns, read_info
+from posa_vla.data.tables import read_columns, read_info
 from posa_vla.data.tasks import read_sentences
 from posa_vla.errors import PosaError
 from posa_vla.rigs import PoseSource, Rig, load_rig, parse_rig

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posa_vla.data.features import image_sides
-from posa_vla.data.rewriting import flat_column
+from posa_vla.data.tables import flat_column
 from posa_vla.errors import PosaError
 from posa_vla.inspection.findings import Finding, as_episodes
 from posa_vla.inspection.layout import Layout, one_line
