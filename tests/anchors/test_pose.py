@@ -45,10 +45,13 @@ def test_rotations_agree_with_opencv_and_scipy():
     np.testing.assert_allclose(rotation_matrix(xyzw, "quaternion_xyzw"), rotations.as_matrix(), atol=1e-12)
     wxyz = np.roll(xyzw, 1, axis=1)
     np.testing.assert_allclose(rotation_matrix(wxyz, "quaternion_wxyz"), rotations.as_matrix(), atol=1e-12)
+    angles = RNG.uniform(-np.pi, np.pi, (200, 3))
+    fixed_axes = Rotation.from_euler("xyz", angles)  # small letters: SciPy's axes that stay
+    np.testing.assert_allclose(rotation_matrix(angles, "euler_xyz"), fixed_axes.as_matrix(), atol=1e-12)
 
 
 def test_a_rotation_of_the_wrong_kind_or_size_is_refused():
-    with pytest.raises(PosaError, match="choose one of axis_angle, none, quaternion_wxyz, quaternion_xyzw"):
+    with pytest.raises(PosaError, match="choose one of axis_angle, euler_xyz, none, quaternion_wxyz, quaternion_xyzw"):
         rotation_matrix(np.zeros((2, 4)), "euler")
     with pytest.raises(ValueError, match=r"expected axis_angle \(\.\.\., 3\), got \(2, 4\)"):
         rotation_matrix(np.zeros((2, 4)), "axis_angle")

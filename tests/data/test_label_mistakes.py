@@ -119,7 +119,7 @@ def test_numbers_that_are_called_roll_pitch_and_yaw_are_no_axis_and_angle(broken
     names = wrap(["x", "y", "z", "roll", "pitch", "yaw", "unused"])
     edit_features(broken, lambda features: features[contract.EE_POSE].update(names=names))
     pose = {"column": contract.EE_POSE, "rotation": [3, 4, 5], "rotation_format": "axis_angle"}
-    with pytest.raises(PosaError, match=r"takes roll, pitch, yaw of ee_pose as axis_angle, but .* Euler angles: add"):
+    with pytest.raises(PosaError, match=r"takes roll, pitch, yaw of ee_pose as axis_angle, .* euler_xyz if"):
         label_dataset(broken, rig(pose=pose), tmp_path / "out")
     assert os.listdir(tmp_path) == ["broken"]
 
@@ -227,11 +227,25 @@ def copy_with_short_grasps(source: Path, root: Path) -> Path:
     return copy
 
 
-def test_a_quaternion_read_as_axis_and_angle_is_refused(source, tmp_path):
-    pose = {"column": contract.EE_POSE, "rotation_format": "axis_angle"}
+@pytest.mark.parametrize("form", ["axis_angle", "euler_xyz"])
+def test_a_quaternion_read_as_angles_is_refused(source, tmp_path, form):
+    pose = {"column": contract.EE_POSE, "rotation_format": form}
     with pytest.raises(PosaError, match=r"ee_pose\[3\] to \[6\] are a unit quaternion in every frame"):
         label_dataset(source, rig(pose=pose), tmp_path / "out")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("form", ["axis_angle", "euler_xyz"])
+def test_angles_in_degrees_are_refused(source, tmp_path, form):
+    def downwards(columns):
+        columns[contract.STATE][:, :3] = columns[contract.EE_POSE][:, :3]
+        columns[contract.STATE][:, 3:6] = (180, 0, 90)
+
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+    edit(copy, downwards)
+    pose = {"column": contract.STATE, "rotation": [3, 4, 5], "rotation_format": form}
+    with pytest.raises(PosaError, match=r"has a rotation of over one turn \(expected radians\)"):
+        label_dataset(copy, rig(pose=pose), tmp_path / "out")
 
 
 def test_a_pose_in_the_state_that_is_another_one_is_refused(source, tmp_path):

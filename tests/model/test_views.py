@@ -114,7 +114,9 @@ def test_the_size_of_the_pictures_does_not_matter():
     torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize(("form", "size"), [("axis_angle", 3), ("quaternion_wxyz", 4), ("quaternion_xyzw", 4)])
+@pytest.mark.parametrize(
+    ("form", "size"), [("axis_angle", 3), ("euler_xyz", 3), ("quaternion_wxyz", 4), ("quaternion_xyzw", 4)]
+)
 def test_rotations_agree_with_the_labels(form, size):
     rotation = np.random.default_rng(0).normal(size=(20, size))
     expected = rotation_matrix(rotation, form)

@@ -10,8 +10,10 @@ from posa_vla.errors import PosaError, unknown_name
 WORLD, EE = "world", "ee"
 EE_POSITION = "ee_position"
 """Origin at the end effector, axes of the world: all that is known of a hand whose rotation is not recorded."""
-RotationFormat = Literal["quaternion_wxyz", "quaternion_xyzw", "axis_angle", "none"]
-ROTATION_SIZES = {"quaternion_wxyz": 4, "quaternion_xyzw": 4, "axis_angle": 3, "none": 0}
+RotationFormat = Literal["quaternion_wxyz", "quaternion_xyzw", "axis_angle", "euler_xyz", "none"]
+ROTATION_SIZES = {"quaternion_wxyz": 4, "quaternion_xyzw": 4, "axis_angle": 3, "euler_xyz": 3, "none": 0}
+"""How many numbers a rotation is. euler_xyz: roll, pitch, yaw (rad), one turn after the other about the *fixed* axes
+x, y, z, so that R = Rz(yaw) Ry(pitch) Rx(roll), as in URDF and ROS; angles about turning axes are others."""
 
 
 class FrameError(PosaError, ValueError):
@@ -72,7 +74,10 @@ def homogeneous(rotation: np.ndarray, position: np.ndarray) -> np.ndarray:
 
 
 def rotation_matrix(rotation: np.ndarray, form: RotationFormat) -> np.ndarray:
-    """Unit quaternions (..., 4) or axis-angle vectors (..., 3) rad -> (..., 3, 3) float64; 'none' gives identities."""
+    """Unit quaternions (..., 4), axis-angle vectors or Euler angles (..., 3) rad -> (..., 3, 3) float64.
+
+    'none' gives identities.
+    """
     if form not in ROTATION_SIZES:
         raise unknown_name("rotation format", form, ROTATION_SIZES)
     if rotation.shape[-1] != ROTATION_SIZES[form]:
@@ -82,6 +87,8 @@ def rotation_matrix(rotation: np.ndarray, form: RotationFormat) -> np.ndarray:
         return np.broadcast_to(np.eye(3), (*rotation.shape[:-1], 3, 3)).copy()
     if form == "axis_angle":
         rotation = quaternion_from_axis_angle(rotation)
+    elif form == "euler_xyz":
+        rotation = quaternion_from_euler(rotation)
     elif form == "quaternion_xyzw":
         rotation = np.roll(rotation, 1, axis=-1)
     w, x, y, z = np.moveaxis(rotation / np.linalg.norm(rotation, axis=-1, keepdims=True), -1, 0)
@@ -98,6 +105,18 @@ def quaternion_from_axis_angle(vector: np.ndarray) -> np.ndarray:
     angle = np.linalg.norm(vector, axis=-1, keepdims=True)
     # sin(θ/2)/θ without a division by zero: numpy's sinc(x) is sin(πx)/(πx).
     return np.concatenate([np.cos(angle / 2), vector * np.sinc(angle / (2 * np.pi)) / 2], axis=-1)
+
+
+def quaternion_from_euler(angles: np.ndarray) -> np.ndarray:
+    """Roll, pitch, yaw (..., 3) rad, see `ROTATION_SIZES` -> unit quaternions (..., 4) as w, x, y, z."""
+    (cr, cp, cy), (sr, sp, sy) = (np.moveaxis(wave(angles / 2), -1, 0) for wave in (np.cos, np.sin))
+    parts = (
+        cr * cp * cy + sr * sp * sy,
+        sr * cp * cy - cr * sp * sy,
+        cr * sp * cy + sr * cp * sy,
+        cr * cp * sy - sr * sp * cy,
+    )
+    return np.stack(parts, axis=-1)
 
 
 def world_from_ee(poses: np.ndarray, form: RotationFormat = "quaternion_wxyz") -> Transform:

@@ -28,7 +28,7 @@ class PoseArgs:
         column: dataset column, e.g. observation.state.
         position: its indices of x, y, z (metres).
         rotation: its indices of the rotation; by default 3, 4, 5, …
-        rotation_format: quaternion_wxyz, quaternion_xyzw, axis_angle, or none.
+        rotation_format: quaternion_wxyz, quaternion_xyzw, axis_angle, euler_xyz, or none.
         tool: metres, the point between the fingertips in the recorded frame: it is marked, and it is labelled.
     """
 

@@ -20,7 +20,7 @@ FARTHEST_POSITION = 10.0
 """Metres. No arm reaches so far from its world frame: larger positions are millimetres."""
 UNIT_TOLERANCE = 1e-2
 EULER_WORDS = ("roll", "pitch", "yaw", "euler", "rpy")
-"""Parts of the names of numbers that are angles about single axes, which no rotation format here is."""
+"""Parts of the names of numbers that are angles about single axes."""
 FAR_BEYOND = 2.0
 """How far past open or closed a command may go, in lengths of the way between them: -1 for a rig's 0 … 1, not 255."""
 WIDEST = 1.5
@@ -116,8 +116,8 @@ def check_rotation_names(features: Mapping[str, Any], source: PoseSource | Joint
     if any(word in name.lower() for name in chosen for word in EULER_WORDS):
         raise PosaError(
             f"the rig takes {', '.join(chosen)} of {source.column} as axis_angle, but they are named as Euler angles: "
-            "add a column with the rotation as a quaternion or as axis times angle (scipy's Rotation.from_euler makes "
-            "either), or rename them if they are one"
+            "give rotation_format: euler_xyz if they are radians about the fixed axes x, y, z, as in ROS; else add a "
+            "column with quaternions (scipy's Rotation.from_euler), or rename them if they are axis times angle"
         )
 
 
@@ -171,8 +171,9 @@ def hand_poses(
         "(expected metres)",
     )
     norm = np.linalg.norm(rotation, axis=1)
-    if source.rotation_format == "axis_angle":
-        _refuse(norm > 2 * np.pi, episodes, f"{source.column} has a rotation of over one turn (expected radians)")
+    if rotation.shape[1] == 3:
+        turn = norm if source.rotation_format == "axis_angle" else np.abs(rotation).max(axis=1)
+        _refuse(turn > 2 * np.pi, episodes, f"{source.column} has a rotation of over one turn (expected radians)")
         _refuse_four(values, source)
     elif source.has_rotation:
         _refuse(np.abs(norm - 1) > UNIT_TOLERANCE, episodes, f"{source.column} has a quaternion that is not unit")
@@ -180,7 +181,7 @@ def hand_poses(
 
 
 def _refuse_four(values: np.ndarray, source: PoseSource) -> None:
-    """Three numbers that are a unit quaternion in every frame with the one beside them are no axis and angle."""
+    """Three numbers that are a unit quaternion in every frame with the one beside them are no angles."""
     first, last = min(source.rotation), max(source.rotation)
     for start, other in ((first, last + 1), (first - 1, first - 1)):
         four = values[:, start : start + 4]
@@ -188,7 +189,8 @@ def _refuse_four(values: np.ndarray, source: PoseSource) -> None:
         if beside and four.shape[1] == 4 and (np.abs(np.linalg.norm(four, axis=1) - 1) < UNIT_TOLERANCE).all():
             raise PosaError(
                 f"{source.column}[{start}] to [{start + 3}] are a unit quaternion in every frame, but the rig says "
-                f"rotation_format: axis_angle: give quaternion_xyzw or quaternion_wxyz and all four indices"
+                f"rotation_format: {source.rotation_format}: give quaternion_xyzw or quaternion_wxyz and all four "
+                "indices"
             )
 
 

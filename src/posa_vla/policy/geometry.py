@@ -114,6 +114,10 @@ def rotation_matrix(rotation: Tensor, form: str) -> Tensor:
         zero = torch.zeros_like(x)
         skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
         return torch.linalg.matrix_exp(skew)
+    if form == "euler_xyz":
+        about_axes = torch.diag_embed(rotation).unbind(-2)  # 3 axis-angle vectors (B, 3)
+        roll, pitch, yaw = (rotation_matrix(vector, "axis_angle") for vector in about_axes)
+        return yaw @ pitch @ roll
     if form == "quaternion_xyzw":
         rotation = rotation.roll(1, -1)
     w, x, y, z = (rotation / rotation.norm(dim=-1, keepdim=True)).unbind(-1)

@@ -23,8 +23,9 @@ class PoseSource:
         column: dataset column.
         position: its three indices of x, y, z in metres.
         rotation: its indices of the rotation, in the order of ``rotation_format``; None: 3, 4, 5, …
-        rotation_format: quaternion_wxyz, quaternion_xyzw (unit), axis_angle (rad), or none where only the
-            position is recorded: enough for cameras in the world, not for one that turns with the hand.
+        rotation_format: quaternion_wxyz, quaternion_xyzw (unit), axis_angle (rad), euler_xyz (roll, pitch, yaw, rad,
+            about the fixed axes x, y, z), or none where only the position is recorded: enough for cameras in the
+            world, not for one that turns with the hand.
         tool: the point between the fingertips in the recorded frame, metres: that point is the anchor. In world
             axes where no rotation is recorded, which holds for a hand that does not turn.
     """
