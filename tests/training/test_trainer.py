@@ -100,7 +100,7 @@ def test_a_full_disk_under_the_log_is_one_sentence(dataset, tmp_path, capsys, mo
 def test_both_stages_are_logged_with_the_signs_of_failure(run):
     lines = read_log(run / "log.jsonl")
     assert [("action_loss" in line) for line in lines] == [False] * 3 + [True] * 3
-    expected = {"focal_loss", "contrastive_loss", "omega_empty", "map_contrast_task", "map_contrast_end"}
+    expected = {"focal_loss", "contrastive_loss", "map_contrast_task", "map_contrast_end"}
     assert all(expected | {"end_map_peak", "same_task_pairs", "task_anchor_error"} <= set(line) for line in lines)
 
 

@@ -266,7 +266,7 @@ class PosaNetwork(nn.Module):
         alpha = config.alpha
         loss = alpha * spatial + (1 - alpha) * contrastive
         info = {"focal_loss": spatial.detach(), "contrastive_loss": contrastive.detach()}
-        info |= self._diagnose(sight, targets, omega, batch)
+        info |= self._diagnose(sight, targets, batch)
         if sight.focus.depth is not None:
             depth = self._depth_loss(sight.focus.depth, targets, weight, batch.anchors)
             loss = loss + config.depth_weight * depth
@@ -300,17 +300,15 @@ class PosaNetwork(nn.Module):
         return self.contrastive(sight.text, end_text, v_end, v_task, task)
 
     @torch.no_grad()
-    def _diagnose(self, sight: Sight, targets: AnchorTargets, omega: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def _diagnose(self, sight: Sight, targets: AnchorTargets, batch: Batch) -> dict[str, Tensor]:
         """Numbers in which the method's known failures show; `training.diagnostics` puts them into words."""
         assert batch.anchors is not None
         maps, uv = sight.focus.maps, sight.focus.uv
         seen = targets.known & targets.in_frame  # (B, C, 2)
-        count = seen.sum().clamp(min=1)
         distance = (uv[:, :, TASK_ANCHOR] - batch.anchors[:, :, TASK_ANCHOR, :2]).norm(dim=-1)  # (B, C)
         task_seen = seen[:, :, TASK_ANCHOR].float()
         same = (batch.task[:, None] == batch.task[None, :]).sum() - len(batch.task)
         info = {
-            "omega_empty": (seen & ~omega.flatten(-2).any(-1)).sum() / count,
             "map_contrast_task": (maps[:, :, TASK_ANCHOR].amax(-1) - maps[:, :, TASK_ANCHOR].mean(-1)).mean(),
             "task_anchor_error": (distance * task_seen).sum() / task_seen.sum().clamp(min=1),
             "task_anchor_error_head": (distance * task_seen)[:, 0].sum() / task_seen[:, 0].sum().clamp(min=1),

@@ -12,8 +12,6 @@ class Thresholds:
     """Where each signature begins; means over one log window.
 
     Args:
-        omega_empty: fraction of known in-frame anchors without a single positive patch. It should be zero
-            (Ω+ always holds the nearest patch), so a tenth of the batch already means broken labels or grid.
         map_contrast: mean of (max − mean) of an attention map in [0, 1]; a map that points somewhere reaches
             0.3 and more, one constant map has 0.
         end_map_peak: mean maximum of the end map where the end anchor is visible; 1 is the target, an empty
@@ -21,7 +19,6 @@ class Thresholds:
         pairs_per_sample: same-task pairs (each counted once) divided by the samples in a process' batch.
     """
 
-    omega_empty: float = 0.1
     map_contrast: float = 0.05
     end_map_peak: float = 0.05
     pairs_per_sample: float = 0.25
@@ -42,12 +39,6 @@ def failure_signs(
         limits: the thresholds.
     """
     signs = {}
-    empty = means.get("omega_empty", 0.0)
-    if empty > limits.omega_empty:
-        signs["omega_empty"] = (
-            f"{empty:.0%} of the visible anchors have no positive patch (Omega+ is empty), so the contrastive "
-            "term sees zeros: check the labels with `posa-vla label`, or use a finer patch grid"
-        )
     pairs = means.get("same_task_pairs", math.inf) / batch_size
     if pairs < limits.pairs_per_sample:
         signs["few_same_task_pairs"] = (

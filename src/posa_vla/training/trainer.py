@@ -40,7 +40,6 @@ SUMMARY = (
     "task_anchor_error",
     "map_contrast_task",
     "end_map_peak",
-    "omega_empty",
     "samples_per_second",
 )
 """Columns of the table printed at the end; those that were logged."""
