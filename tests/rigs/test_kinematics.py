@@ -53,15 +53,15 @@ def test_a_planar_arm_by_its_formula(planar):
     np.testing.assert_allclose(found[:, 0, 0], np.cos(turn), atol=1e-12)
 
 
-def test_degrees_signs_offsets_and_order(planar):
+def test_degrees_scales_offsets_and_order(planar):
     rng = np.random.default_rng(1)
     model = rng.uniform(-1, 1, (20, 3))  # shoulder, elbow (rad), reach (m)
-    signs, offsets = np.array([-1.0, 1.0, 1.0]), np.array([10.0, -5.0, 0.2])  # of reach, shoulder, elbow below
+    scales, offsets = np.array([-1.0, 0.9, 1.0]), np.array([10.0, -5.0, 0.2])  # of reach, shoulder, elbow below
     shoulder, elbow = np.rad2deg(model[:, 0]), np.rad2deg(model[:, 1])
     recorded = np.stack([model[:, 2], shoulder, elbow], axis=1)
-    recorded = (recorded - offsets) * signs
+    recorded = (recorded - offsets) / scales
     source = planar_source(
-        planar, names=("reach", "shoulder", "elbow"), unit="degrees", signs=tuple(signs), offsets=tuple(offsets)
+        planar, names=("reach", "shoulder", "elbow"), unit="degrees", scales=tuple(scales), offsets=tuple(offsets)
     )
     found = ForwardKinematics(source).world_from_ee(recorded).matrix
     np.testing.assert_allclose(found, ForwardKinematics(planar_source(planar)).world_from_ee(model).matrix, atol=1e-9)
@@ -146,8 +146,8 @@ RIG = {
     [
         ({"site": "tip", "body": "hand"}, "either a site or a body"),
         ({}, "either a site or a body"),
-        ({"site": "tip", "signs": [1]}, "expected 2 signs, one for each joint, got 1"),
-        ({"site": "tip", "signs": [1, 2]}, "signs are 1 or -1"),
+        ({"site": "tip", "scales": [1]}, "expected 2 scales, one for each joint, got 1"),
+        ({"site": "tip", "scales": [1, 0]}, "a scale of 0 would hold its joint still"),
         ({"site": "tip", "unit": "turns"}, "unknown joint unit 'turns': choose one of degrees, radians"),
         ({"site": "tip", "indices": [0, 0]}, "different names and indices"),
         ({"site": "tip", "tool": [0, 0, 45.0]}, "in metres, none over 1 m"),

@@ -46,8 +46,8 @@ class ForwardKinematics:
         self._position, self._rotation = (getattr(self._data, part + kind)[self._frame] for kind in ("pos", "mat"))
 
     def joints(self, values: np.ndarray) -> np.ndarray:
-        """Recorded values (N, J), in the source's unit and signs -> the model's joint values, rad or m."""
-        angles = values * np.asarray(self.source.signs) + np.asarray(self.source.offsets)
+        """Recorded values (N, J) -> the model's joint values, rad or m."""
+        angles = values * np.asarray(self.source.scales) + np.asarray(self.source.offsets)
         return np.where(self._turns, np.deg2rad(angles), angles) if self.source.unit == "degrees" else angles
 
     def problem(self, values: np.ndarray) -> str | None:
@@ -56,8 +56,8 @@ class ForwardKinematics:
         turning = joints[:, self._turns]
         if source.unit == "radians" and turning.size and np.abs(turning).max() > MOST_TURNS * 2 * np.pi:
             return f"a joint stands at {np.abs(turning).max():.1f} rad: the unit seems to be degrees (unit: degrees)"
-        recorded = values[:, self._turns]
-        if source.unit == "degrees" and recorded.size and _could_be_radians(recorded):
+        turns = (values * np.asarray(source.scales))[:, self._turns]
+        if source.unit == "degrees" and turns.size and _could_be_radians(turns):
             return "no joint moves by 7 degrees in the whole dataset: the unit seems to be radians (unit: radians)"
         beyond = np.maximum(self._limits[:, 0] - joints, joints - self._limits[:, 1])  # (N, J)
         row, joint = np.unravel_index(np.argmax(beyond), beyond.shape)
@@ -65,7 +65,7 @@ class ForwardKinematics:
             low, high = self._limits[joint]
             return (
                 f"{source.names[joint]} stands at {joints[row, joint]:.2f}, outside its limits {low:.2f} to {high:.2f} "
-                f"in {self.path.name}: check the order of names and indices, the signs, the offsets and the unit"
+                f"in {self.path.name}: check the order of names and indices, the scales, the offsets and the unit"
             )
         return None
 

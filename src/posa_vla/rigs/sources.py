@@ -64,7 +64,7 @@ class PoseSource:
 class JointSource:
     """Joint angles of a dataset column, which a robot model turns into the end effector's pose.
 
-    The model's world frame is the rig's. A joint's angle is ``sign · value + offset``, in ``unit``; a sliding
+    The model's world frame is the rig's. A joint's angle is ``scale · value + offset``, in ``unit``; a sliding
     joint's travel is in metres whatever the unit.
 
     Args:
@@ -77,7 +77,8 @@ class JointSource:
         body: the model's body (a URDF link) that is the EE frame, or None: exactly one of the two.
         unit: radians or degrees.
         offsets: added to each joint, in ``unit``; None: zeros.
-        signs: 1 or -1 for each joint; None: ones.
+        scales: of each joint: -1 where it turns the other way, or degrees per recorded unit where the values are no
+            angles; None: ones.
         tool: the point between the fingertips in the EE frame, metres: that point is the anchor.
         folder: what a relative ``model`` is relative to; no field of the file.
     """
@@ -90,7 +91,7 @@ class JointSource:
     body: str | None = None
     unit: JointUnit = "radians"
     offsets: tuple[float, ...] = None  # type: ignore[assignment]
-    signs: tuple[float, ...] = None  # type: ignore[assignment]
+    scales: tuple[float, ...] = None  # type: ignore[assignment]
     tool: tuple[float, ...] = NO_TOOL
     folder: Path | None = field(default=None, compare=False, metadata={"in_file": False})
 
@@ -99,7 +100,7 @@ class JointSource:
         defaults: dict[str, tuple[Any, ...]] = {
             "indices": tuple(range(count)),
             "offsets": (0.0,) * count,
-            "signs": (1.0,) * count,
+            "scales": (1.0,) * count,
         }
         for name, default in defaults.items():
             if getattr(self, name) is None:
@@ -111,8 +112,8 @@ class JointSource:
         _check_indices(self.indices)
         if self.unit not in JOINT_UNITS:
             raise unknown_name("joint unit", str(self.unit), JOINT_UNITS)
-        if not set(self.signs) <= {1, -1}:
-            raise PosaError(f"signs are 1 or -1, got {self.signs}")
+        if 0 in self.scales:
+            raise PosaError(f"a scale of 0 would hold its joint still, got scales {self.scales}")
         if (self.site is None) == (self.body is None):
             raise PosaError(f"expected either a site or a body, got site={self.site} and body={self.body}")
         _check_tool(self.tool)
