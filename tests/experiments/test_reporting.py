@@ -122,12 +122,13 @@ def test_stages_of_a_long_task_are_pooled(project):
 
 def test_success_against_demonstrations_is_drawn(project):
     datasets = {"few": {"record": {"episodes": 2}}, "many": {"record": {"episodes": 20}}}
-    project.write(datasets=datasets, seeds=[0])
+    project.write(datasets=datasets, seeds=[0], tables=["success", "efficiency", "anchors"])
     assert project.run(workers=2) == 0 and project.run(report=True) == 0
     assert (project.root / "docs" / "images" / "experiments" / "toy-data.svg").stat().st_size > 1000
     text = tables.render(read(project))
     rows = [line.split(" | ")[1:3] for line in text.splitlines() if line.startswith("| full |")]
     assert rows[:2] == [["few", "2 (1)"], ["many", "20 (10)"]]  # two categories
+    assert sum(line.startswith("| full, few |") for line in text.splitlines()) == 3  # speed, quarters, endings
 
 
 def test_a_policy_that_logs_one_loss_has_its_curve_among_the_action_losses(project):

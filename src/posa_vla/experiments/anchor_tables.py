@@ -20,8 +20,8 @@ def anchor_tables(found: Sequence[Group]) -> list[str]:
     known = [(group, rows) for group in found if (rows := _known(group))]
     if not known:
         return ["No episode has an anchor error: evaluate with attention_every above 0."]
-    by_quarter = [row for group, rows in known for row in quarters(group.variant, rows)]
-    by_end = [row for group, rows in known for row in endings(group.variant, rows)]
+    by_quarter = [row for group, rows in known for row in quarters(group.title, rows)]
+    by_end = [row for group, rows in known for row in endings(group.title, rows)]
     return [
         "Success by the task anchor's error in the head view (mean over the reach, fraction of the image's side), "
         "in quarters of the episodes; AUC: how often a failed episode's error exceeds a solved one's (0.5: chance):",
@@ -36,7 +36,7 @@ def _known(group: Group) -> list[dict[str, Any]]:
     return [row for row in group.episodes() if row[MEAN] is not None]
 
 
-def quarters(variant: str, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+def quarters(title: str, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     ordered = sorted(rows, key=lambda row: row[MEAN])
     table_rows = []
     for index, part in enumerate(np.array_split(np.arange(len(ordered)), QUANTILES)):
@@ -46,7 +46,7 @@ def quarters(variant: str, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
         span = f"{chosen[0][MEAN]:.3f} – {chosen[-1][MEAN]:.3f}"
         solved = Rate(sum(row["outcome"] == SUCCESS for row in chosen), len(chosen))
         shown = number(auc(rows), 2) if index == 0 else ""
-        table_rows.append([variant if index == 0 else "", span, str(len(chosen)), rate(solved), shown])
+        table_rows.append([title if index == 0 else "", span, str(len(chosen)), rate(solved), shown])
     return table_rows
 
 
@@ -59,7 +59,7 @@ def auc(rows: Sequence[dict[str, Any]]) -> float | None:
     return float(mannwhitneyu(failed, solved).statistic) / (len(solved) * len(failed))
 
 
-def endings(variant: str, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+def endings(title: str, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     """One row per way to end, successes first, then failures by frequency."""
     kinds: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -70,5 +70,5 @@ def endings(variant: str, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
         late = [row[LATE] for row in members if row[LATE] is not None]
         share = percent(sum(error <= ON_TARGET for error in late) / len(late)) if late else DASH
         errors = [number(middle(row[column] for row in members), 3) for column in (FIRST, MEAN, LATE)]
-        table_rows.append([variant if index == 0 else "", kind, str(len(members)), *errors, share])
+        table_rows.append([title if index == 0 else "", kind, str(len(members)), *errors, share])
     return table_rows

@@ -1,7 +1,7 @@
 """Cells of one variant put together: what tables and plots show."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, median
 from typing import Any
 
@@ -40,11 +40,13 @@ class Group:
 
     Args:
         variant, dataset: names.
+        title: what tells it apart: the variant, and the dataset where the experiment has several.
         cells: their results, by seed.
     """
 
     variant: str
     dataset: str
+    title: str
     cells: tuple[dict[str, Any], ...]
 
     def episodes(self, condition: str | None = None) -> list[dict[str, Any]]:
@@ -88,7 +90,7 @@ class Group:
 
     def seed_on_target(self) -> list[float]:
         """One rate per seed, in the order of the seeds."""
-        rates = (_on_target(Group(self.variant, self.dataset, (cell,)).first_errors()) for cell in self.cells)
+        rates = (_on_target(replace(self, cells=(cell,)).first_errors()) for cell in self.cells)
         return [rate.value for rate in rates if rate.value is not None]
 
     def first_errors(self) -> list[float]:
@@ -146,7 +148,8 @@ def groups(content: dict[str, Any]) -> list[Group]:
                 c for c in content["cells"] if (c["config"]["variant"], c["config"]["dataset"]) == (variant, dataset)
             ]
             if cells:
-                found.append(Group(variant, dataset, tuple(sorted(cells, key=lambda c: c["config"]["seed"]))))
+                title = f"{variant}, {dataset}" if len(content["datasets"]) > 1 else variant
+                found.append(Group(variant, dataset, title, tuple(sorted(cells, key=lambda c: c["config"]["seed"]))))
     return found
 
 

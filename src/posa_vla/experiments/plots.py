@@ -22,7 +22,7 @@ def draw(content: dict[str, Any], folder: Path) -> list[Path]:
     found, name = groups(content), content["experiment"]
     figures = {
         "success": success_figure(plt, content, found) if "success" in content["tables"] else None,
-        "look": look_figure(plt, content, found) if "look" in content["tables"] else None,
+        "look": look_figure(plt, found) if "look" in content["tables"] else None,
         "training": training_figure(plt, found),
         "data": data_figure(plt, content, found),
     }
@@ -57,13 +57,13 @@ def success_figure(plt: Any, content: dict[str, Any], found: Sequence[Group]) ->
         Panel(name, "success, %", partial(Group.success, condition=name), partial(Group.seed_rates, condition=name))
         for name in conditions(content)
     ]
-    return _rates_figure(plt, content, found, panels)
+    return _rates_figure(plt, found, panels)
 
 
-def look_figure(plt: Any, content: dict[str, Any], found: Sequence[Group]) -> Any:
+def look_figure(plt: Any, found: Sequence[Group]) -> Any:
     """How often the policy looks at the target at the first frame, as success is drawn."""
     panel = Panel("first frame, head view", "looks at the target, %", Group.on_target, Group.seed_on_target)
-    return _rates_figure(plt, content, found, [panel])
+    return _rates_figure(plt, found, [panel])
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Panel:
     seeds: Callable[[Group], list[float]]
 
 
-def _rates_figure(plt: Any, content: dict[str, Any], found: Sequence[Group], panels: Sequence[Panel]) -> Any:
-    colours, labels = _colours(found), [_label(content, group) for group in found]
+def _rates_figure(plt: Any, found: Sequence[Group], panels: Sequence[Panel]) -> Any:
+    colours, labels = _colours(found), [group.title for group in found]
     figure, axes = plt.subplots(
         1, len(panels), sharey=True, squeeze=False, figsize=(2.5 + 2.4 * len(panels), 1.2 + 0.34 * len(found))
     )
@@ -159,7 +159,3 @@ def data_figure(plt: Any, content: dict[str, Any], found: Sequence[Group]) -> An
     axis.minorticks_off()
     axis.legend(fontsize=8)
     return figure
-
-
-def _label(content: dict[str, Any], group: Group) -> str:
-    return f"{group.variant}, {group.dataset}" if len(content["datasets"]) > 1 else group.variant

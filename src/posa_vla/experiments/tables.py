@@ -85,7 +85,7 @@ def _expert(group: Group) -> str:
 
 def efficiency_table(content: dict[str, Any], found: list[Group]) -> list[str]:
     columns: list[Column] = [
-        ("variant", lambda g: g.variant),
+        ("variant", lambda g: g.title),
         ("executed per chunk", lambda g: number(g.n_action_steps(), 0)),
         ("ms per action", lambda g: number(g.ms_per_action(), 1)),
         ("ms per chunk", lambda g: number(g.ms_per_chunk(), 1)),
@@ -107,7 +107,7 @@ def efficiency_table(content: dict[str, Any], found: list[Group]) -> list[str]:
 def look_table(content: dict[str, Any], found: list[Group]) -> list[str]:
     """Where the policy looks before anything has moved; for experiments that train the anchors alone."""
     columns: list[Column] = [
-        ("variant", lambda g: g.variant),
+        ("variant", lambda g: g.title),
         ("scenes", lambda g: f"{g.on_target().trials}"),
         ("looks at the target [95 %]", lambda g: rate(g.on_target())),
         ("each seed", lambda g: ", ".join(percent(value) for value in g.seed_on_target())),
