@@ -241,6 +241,70 @@ def test_totals(copy):
     assert found(copy)["frame-count"] == (INFO, ())
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("length", -5, "length is not positive"),
+        ("length", 10**12, "more than 10,000,000 frames"),
+        ("length", "a", "length is string, expected numbers"),
+    ],
+)
+def test_episodes_of_impossible_length(copy, key, value, words):
+    def edit(table):
+        cells = [value if row == 1 else cell for row, cell in enumerate(table[key].to_pylist())]
+        cells = [str(cell) for cell in cells] if isinstance(value, str) else cells
+        return table.set_column(table.column_names.index(key), key, pa.array(cells))
+
+    rewrite(copy / EPISODES, edit)
+    assert any(words in finding.message for finding in validate(copy).findings)
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_episode_that_begins_at_no_time(copy):
+    rewrite(copy / EPISODES, set_cells("videos/observation.images.head/from_timestamp", [1], float("nan")))
+    assert found(copy)["frame-count"][1] == (1,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data_path": "data/episode_{episode_index:06d}.parquet"}, "data_path is 'data/episode_"),
+        ({"video_path": None}, "video_path is None, expected a pattern of {video_key}, {chunk_index}"),
+        ({"features": {"action": {"dtype": "float32"}}}, "the feature action has no dtype or no shape"),
+    ],
+)
+def test_metadata_that_points_nowhere(copy, changes, words):
+    edit_json(copy / INFO, **changes)
+    (finding,) = validate(copy).findings
+    assert (finding.kind, finding.file) == ("info", INFO)
+    assert words in finding.message
+
+
+def test_a_column_of_text_where_numbers_belong(copy):
+    def edit(table):
+        text = pa.array([str(value) for value in table["timestamp"].to_pylist()])
+        return table.set_column(table.column_names.index("timestamp"), "timestamp", text)
+
+    rewrite(copy / TABLE, edit)
+    assert found(copy)["wrong-type"] == (TABLE, (0, 1, 2, 3))
+
+
+def test_a_video_whose_header_is_scrambled(copy):
+    video = copy / VIDEO
+    content = video.read_bytes()
+    assert content.count(b"VideoHandler") == 1
+    video.write_bytes(content.replace(b"VideoHandler", b"\xaa\xffdeoHandler"))
+    assert found(copy)["corrupt-video"] == (VIDEO, (0, 1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "content", [[1], {contract.ACTION: {name: [] for name in ("min", "max", "mean", "std", "count")}}]
+)
+def test_statistics_that_are_none(copy, content):
+    (copy / STATS).write_text(json.dumps(content))
+    assert "stats" in found(copy)
+
+
 def test_missing_statistics(copy):
     (copy / STATS).unlink()
     assert found(copy)["stats"] == (STATS, ())
@@ -327,12 +391,16 @@ def test_json(copy, capsys):
     assert content["findings"][0]["kind"] == "missing-file"
 
 
-def test_no_dataset(tmp_path, sound):
+def test_no_dataset(tmp_path, sound, capsys):
     with pytest.raises(PosaError, match="is no LeRobotDataset"):
         validate(tmp_path)
     with pytest.raises(PosaError, match="choose one of ends, full"):
         validate(sound, "all")
     assert posa_vla(["validate", str(sound), str(sound)]) == 2
+    capsys.readouterr()
+    assert posa_vla(["validate", "--json"]) == 2
+    assert capsys.readouterr().err == "posa-vla validate: say which dataset: posa-vla validate DATASET\n"
+    assert posa_vla(["validate", "--dataset.root", str(sound), "--decode", "full"]) == 0
 
 
 def test_another_lerobot_version(copy):

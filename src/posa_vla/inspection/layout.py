@@ -23,6 +23,8 @@ EPISODES_FOLDER, TASKS_FILE = "meta/episodes", "meta/tasks.parquet"
 NEEDED_INFO = {"features": dict, "fps": float | int, "total_episodes": int, "total_frames": int, "data_path": str}
 SPAN_COLUMNS = ("episode_index", "length", "dataset_from_index", "dataset_to_index")
 IMAGE_KINDS, TEXT_KINDS = ("video", "image"), ("string", "language")
+LONGEST_EPISODE = 10_000_000
+"""Frames: more are days of recording, and a damaged number."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,40 @@ def read_layout(root: Path) -> tuple[Layout | None, list[Finding]]:
     wrong = [name for name, kind in NEEDED_INFO.items() if not isinstance(info.get(name), kind)]
     if wrong or not info["fps"] > 0:
         return None, [Finding("info", INFO_FILE, f"expected usable values of {', '.join(wrong or ['fps'])}")]
+    problem = _feature_problem(info["features"]) or _path_problem(info)
+    if problem:
+        return None, [Finding("info", INFO_FILE, problem)]
     tasks, findings = _read_tasks(root, info)
     episodes, episode_findings = _read_episodes(root, info)
     findings += episode_findings
     if episodes is None:
         return None, findings
     layout = Layout(root, info, episodes, tasks)
-    return layout, [*findings, *_check_episodes(layout), *_check_videos(layout), *_check_goals(layout)]
+    findings += [*_check_episodes(layout), *_check_videos(layout), *_check_goals(layout)]
+    lengths = episodes["length"]
+    return None if ((lengths < 0) | (lengths > LONGEST_EPISODE)).any() else layout, findings
+
+
+def _feature_problem(features: dict[str, Any]) -> str | None:
+    for key, item in features.items():
+        expected = isinstance(item, dict) and isinstance(item.get("dtype"), str) and isinstance(item.get("shape"), list)
+        if not expected:
+            return f"the feature {key} has no dtype or no shape"
+    return None
+
+
+def _path_problem(info: dict[str, Any]) -> str | None:
+    """What keeps the files from being found by their numbers, if anything."""
+    patterns: dict[str, dict[str, str]] = {"data_path": {}, "video_path": {"video_key": "camera"}}
+    if not any(feature["dtype"] == "video" for feature in info["features"].values()):
+        del patterns["video_path"]
+    for name, names in patterns.items():
+        try:
+            info[name].format(chunk_index=0, file_index=0, **names)
+        except (LookupError, ValueError, AttributeError):
+            wanted = ", ".join(f"{{{part}}}" for part in (*names, "chunk_index", "file_index"))
+            return f"{name} is {info.get(name)!r}, expected a pattern of {wanted}"
+    return None
 
 
 def _read_tasks(root: Path, info: dict[str, Any]) -> tuple[dict[int, str], list[Finding]]:
@@ -142,11 +171,19 @@ def _read_episodes(root: Path, info: dict[str, Any]) -> tuple[dict[str, np.ndarr
     if absent:
         message = f"lacks values of {', '.join(absent[:3])} ({len(absent)} columns in all)"
         return None, [*findings, Finding("episodes", EPISODES_FOLDER, message)]
+    odd = [key for key in needed if not _is_number(table.schema.field(key).type, key not in SPAN_COLUMNS)]
+    if odd:
+        message = f"{odd[0]} is {table.schema.field(odd[0]).type}, expected numbers ({len(odd)} columns in all)"
+        return None, [*findings, Finding("episodes", EPISODES_FOLDER, message)]
     order = np.argsort(table["episode_index"].to_numpy(), kind="stable")
     columns = {key: table[key].to_numpy()[order] for key in needed}
     if "tasks" in table.column_names:
         columns["tasks"] = np.array(table["tasks"].to_pylist(), dtype=object)[order]
     return columns, findings
+
+
+def _is_number(kind: pa.DataType, may_be_fraction: bool) -> bool:
+    return bool(pa.types.is_integer(kind) or (may_be_fraction and pa.types.is_floating(kind)))
 
 
 def _check_episodes(layout: Layout) -> list[Finding]:
@@ -165,6 +202,7 @@ def _check_episodes(layout: Layout) -> list[Finding]:
     report(numbers >= layout.info["total_episodes"], f"not counted in {INFO_FILE}")
     report(np.append(False, numbers[1:] == numbers[:-1]), "listed twice")
     report(lengths <= 0, "length is not positive")
+    report(lengths > LONGEST_EPISODE, f"length is more than {LONGEST_EPISODE:,} frames")
     report(stops - starts != lengths, "dataset_from_index and dataset_to_index do not span length")
     if not absent:
         report(starts != np.append(0, stops[:-1]), "dataset_from_index is not where the episode before it ends")

@@ -30,6 +30,8 @@ def check_statistics(layout: Layout, tables: Tables) -> list[Finding]:
         return [Finding("stats", STATS_FILE, "is missing: training cannot normalise")]
     except (OSError, ValueError) as error:
         return [Finding("stats", STATS_FILE, f"cannot be read: {error}")]
+    if not isinstance(stats, Mapping):
+        return [Finding("stats", STATS_FILE, "holds no statistics by feature")]
     findings = []
     for key, feature in layout.features.items():
         if key in WITHOUT or feature["dtype"] in TEXT_KINDS:
@@ -53,6 +55,8 @@ def _problem(entry: Any, values: np.ndarray | None) -> str | None:
         stats = {name: np.asarray(entry[name], np.float64).reshape(-1) for name in NEEDED}
     except (TypeError, ValueError):
         return "holds something that is no number"
+    if not all(len(value) for value in stats.values()):
+        return "holds empty lists"
     if not all(np.isfinite(value).all() for value in stats.values()):
         return "holds NaN or infinity"
     if len({len(stats[name]) for name in NEEDED[:-1]}) != 1:

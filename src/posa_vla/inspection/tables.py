@@ -142,6 +142,9 @@ def _read_group(
         except PosaError as error:
             _lost(tables, "empty-cell", path, str(error), owners)
             return None
+        if columns[key].dtype.kind not in "biuf":
+            _lost(tables, "wrong-type", path, f"{key} holds {table.schema.field(key).type}, not numbers", owners)
+            return None
         size = int(np.prod(layout.features[key]["shape"]))
         if columns[key].shape[1] != size:
             message = f"{key} has {columns[key].shape[1]} numbers per frame where {size} were expected"

@@ -118,8 +118,18 @@ def _summary(root: Path, result: Validation) -> str:
 
 def _flags(argv: list[str]) -> list[str]:
     """A folder without a flag is the dataset; ``--json`` alone means true."""
-    folders = [argument for argument in argv if not argument.startswith("-")]
-    rest = ["--json=true" if argument == "--json" else argument for argument in argv if argument.startswith("-")]
+    folders, rest, wants_value = [], [], False
+    for argument in argv:
+        is_flag = argument.startswith("-")
+        if is_flag or wants_value:
+            rest.append("--json=true" if argument == "--json" else argument)
+        else:
+            folders.append(argument)
+        wants_value = is_flag and "=" not in argument and argument != "--json"
     if len(folders) > 1:
         raise PosaError(f"expected one dataset, found {' '.join(folders)}: validate them one by one")
-    return [*(f"--dataset.root={folder}" for folder in folders), *rest]
+    rest += [f"--dataset.root={folder}" for folder in folders]
+    asks_for_help = any(argument in ("-h", "--help") for argument in rest)
+    if not asks_for_help and not any(argument.startswith(("--dataset", "--config_path")) for argument in rest):
+        raise PosaError("say which dataset: posa-vla validate DATASET")
+    return rest

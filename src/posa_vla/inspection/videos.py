@@ -17,6 +17,9 @@ from posa_vla.inspection.layout import Layout, one_line
 REORDERED = 32
 """Packets after a frame's own by which a decoder has handed it over, if it ever does."""
 
+FAR_OFF = 1e12
+"""Frames: where an episode is looked for, in vain, whose from_timestamp is no number of this world."""
+
 
 @dataclass(frozen=True)
 class VideoFile:
@@ -71,7 +74,8 @@ def _video_files(layout: Layout) -> Iterator[VideoFile]:
     for key in layout.keys_of("video"):
         starts = layout.episodes[f"videos/{key}/from_timestamp"]
         for path, rows in layout.files(f"videos/{key}", str(layout.info.get("video_path")), video_key=key).items():
-            firsts = np.round(starts[rows] * layout.fps).astype(np.int64)
+            frames = np.nan_to_num(starts[rows] * layout.fps, nan=-FAR_OFF).clip(-FAR_OFF, FAR_OFF)
+            firsts = np.round(frames).astype(np.int64)
             numbers, lengths = (layout.episodes[name][rows] for name in ("episode_index", "length"))
             yield VideoFile(path, key, numbers, firsts, lengths)
 
@@ -90,11 +94,11 @@ def _check_file(layout: Layout, file: VideoFile, every_frame: bool) -> list[Find
             stamps = _stamps(container, stream)
             whole = np.array(sorted(stamps), np.int64)
             times = whole * float(stream.time_base or 0)
-    except (av.FFmpegError, OSError) as error:
+        positions = np.round(times * layout.fps).astype(np.int64)
+        bad = _undecodable(path, file, whole, positions, every_frame)
+    except (av.FFmpegError, OSError, UnicodeDecodeError) as error:  # the last: scrambled names in the header
         return [file.finding("corrupt-video", f"truncated or not a video: {one_line(error)}")]
     findings += _check_count(layout, file, times, promised)
-    positions = np.round(times * layout.fps).astype(np.int64)
-    bad = _undecodable(path, file, whole, positions, every_frame)
     if len(bad):
         message = f"{len(bad)} frames cannot be decoded, the first of them frame {bad[0]} of the file"
         findings.append(file.finding("corrupt-video", message, bad))
