@@ -172,6 +172,19 @@ def test_checks_that_need_no_image(clean, rig, change, check, verdict, words):
     assert words in found[1]
 
 
+@pytest.mark.parametrize(("unit", "verdict"), [(1, "good"), (180 / np.pi, "wrong")])
+def test_rotations_in_degrees_are_told(clean, rig, tmp_path, unit, verdict):
+    def turned(columns):
+        columns[contract.EE_POSE][:, 3:6] = unit * np.array([3.1, 0.2, 0.1])
+        return columns
+
+    pose = {"column": contract.EE_POSE, "rotation_format": "axis_angle"}
+    other = load_rig(write_rig(tmp_path / "other.yaml", pose=pose))
+    found = verdicts(planted(clean, rig, turned, rig_of_subject=other))["Pose: axis and angle"]
+    assert found[0] == verdict
+    assert ("in degrees" in found[1]) == (verdict == "wrong")
+
+
 def test_stored_anchors_are_held_against_the_rig_that_they_name(clean, rig, tmp_path):
     labelled = tmp_path / "labelled"
     label_dataset(clean, load_rig(rig), labelled)

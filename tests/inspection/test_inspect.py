@@ -82,6 +82,13 @@ def test_nothing_wrong_is_status_0_and_the_page_lies_beside_the_dataset(source, 
     assert sorted(os.listdir(tmp_path)) == ["calm", "calm.inspection"]
 
 
+def test_the_folder_one_stands_in_is_a_dataset_too(labelled, tmp_path, monkeypatch):
+    shutil.copytree(labelled, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "mine")
+    posa_vla(["inspect", "--dataset.root=.", *QUICK])
+    assert (tmp_path / "mine.inspection/inspect.html").is_file()
+
+
 def test_an_unlabelled_dataset_needs_a_rig(source, tmp_path, capsys):
     assert posa_vla(["inspect", f"--dataset.root={source}", f"--output={tmp_path / 'out'}"]) == 2
     assert "give --rig=NAME" in capsys.readouterr().err

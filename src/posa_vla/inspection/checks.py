@@ -81,6 +81,12 @@ def _pose(subject: Subject) -> Iterator[Check]:
         good = off <= UNIT_TOLERANCE
         cause = "" if good else "these four numbers are no unit quaternion: check pose.rotation in the rig"
         yield Check("Pose: quaternion", "good" if good else "wrong", f"norm off 1 by at most {off:.2g}", cause)
+    if isinstance(source, PoseSource) and source.rotation_format == "axis_angle":
+        vector = subject.columns[source.column][:, list(source.rotation)].astype(np.float64)
+        largest = float(np.linalg.norm(vector, axis=1).max())
+        good = largest <= 2 * np.pi
+        cause = "" if good else "over one turn: in degrees, where radians are expected, or other numbers than these"
+        yield Check("Pose: axis and angle", "good" if good else "wrong", f"angles of at most {largest:.3g} rad", cause)
 
 
 def _jumps(subject: Subject) -> Check:

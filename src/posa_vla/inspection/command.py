@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
         require_rerun()
     av.logging.set_level(av.logging.PANIC)  # a damaged video is an error with a sentence, not the decoder's words
     root = config.dataset.folder()
-    output = config.output or root.with_name(root.resolve().name + ".inspection")
+    output = config.output or _beside(root)
     if root.resolve() in (output.resolve(), *output.resolve().parents):
         raise PosaError(f"{output} lies inside the dataset {root}, which must not change: choose another --output")
     subject, reader = open_subject(root, config.rig), FrameReader(root)
@@ -103,6 +103,12 @@ def main(argv: list[str]) -> int:
     print(summary(judgement.checks))
     print(f"page: {output / PAGE}" + (f"\nrecording: {output / RECORDING}" if config.recording else ""))
     return 1 if judgement.wrong else 0
+
+
+def _beside(root: Path) -> Path:
+    """The page's folder; of ``.`` and ``..``, which have no name, by the folder that they are."""
+    named = root if root.name not in ("", "..") else root.resolve()
+    return named.with_name(root.resolve().name + ".inspection")
 
 
 def judge(subject: Subject, reader: Images, motion_episodes: int) -> Judgement:
