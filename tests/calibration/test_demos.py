@@ -2,9 +2,11 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from browser import Browser
 from camera_fakes import looking
 from toy_dataset import make_dataset
 
@@ -12,7 +14,7 @@ from posa_vla.calibration.demos import DemoSetup, calibrate_demos
 from posa_vla.calibration.demos_command import main
 from posa_vla.calibration.mark_command import farthest, spread_rows
 from posa_vla.calibration.mark_command import main as mark
-from posa_vla.calibration.marks import Marks
+from posa_vla.calibration.marks import Marks, read_marks
 from posa_vla.calibration.poses import EpisodePoses, image_size, read_poses
 from posa_vla.calibration.rigfile import GripperArgs, PoseArgs, open_rig
 from posa_vla.data.label_inputs import EpisodeRows
@@ -70,6 +72,17 @@ def test_a_new_rig_holds_the_camera_and_a_second_camera_is_added(dataset, poses,
     assert not list(tmp_path.glob("*.tmp"))
 
 
+def test_a_replaced_camera_is_said_and_a_new_folder_is_made(dataset, poses, tmp_path, capsys):
+    spaced = write_marks(tmp_path / "marks.csv", poses).read_text().replace(",", ", ")
+    marks, rig = tmp_path / "spaced.csv", tmp_path / "new/arm.yaml"
+    marks.write_text(spaced)
+    run(dataset, marks, rig, *FLAGS)
+    assert sorted(path.name for path in rig.parent.iterdir()) == ["arm.head.html", "arm.yaml"]
+    assert f"rig: {rig}\n" in capsys.readouterr().out
+    run(dataset, marks, rig, "--report=none")
+    assert f"rig: {rig}, whose camera head is replaced" in capsys.readouterr().out
+
+
 def bad_marks(poses, tmp_path):
     """What is wrong -> (marks, flags, words that the sentence must hold)."""
     good = write_marks(tmp_path / "good.csv", poses)
@@ -82,12 +95,18 @@ def bad_marks(poses, tmp_path):
         "text.csv": "line 2",
         "few.csv": "at least 10 marks",
         "missing.csv": "cannot read",
+        "comma.csv": "decimals with a point",
+        "twice.csv": "marks frame 3 of episode 1 2 times",
+        "camera.csv": "line 2 is a mark of camera wrist, not of head",
         "outside.csv": "outside the 64x64 picture",
         "episode.csv": "episode 7",
         "frame.csv": "frame 400",
         "mirrored.csv": "--flip_horizontal=true",
         "random.csv": "no camera explains",
     }
+    (tmp_path / "comma.csv").write_text("episode,frame,u,v\n0,1,32,5,24,5\n")
+    (tmp_path / "camera.csv").write_text("episode,frame,u,v,camera\n0,1,32.5,24.5,wrist\n")
+    write_marks(tmp_path / "twice.csv", poses, extra=[(1, 3, 20, 5)])
     write_marks(tmp_path / "outside.csv", poses, extra=[(0, 0, 70, 5)])
     write_marks(tmp_path / "episode.csv", poses, extra=[(7, 0, 20, 5)])
     write_marks(tmp_path / "frame.csv", poses, extra=[(0, 400, 20, 5)])
@@ -117,6 +136,9 @@ def test_bad_marks_are_one_sentence_and_nothing_is_written(dataset, poses, tmp_p
             ["--pose.column=ee_pose", "--pose.rotation_format=none", "--gripper.column=action", "--mount=end_effector"],
             "none",
         ),
+        ([*FLAGS, "--focal=0"], "--focal=0: expected pixels above 0"),
+        ([*FLAGS, "--focal=nan"], "--focal=nan: expected pixels above 0"),
+        ([*FLAGS, "--principal=[32, 70]"], "--principal=32,70: expected pixels inside the 64x64 picture"),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(dataset, poses, tmp_path, flags, words):
@@ -144,6 +166,8 @@ def test_poses_that_lag_behind_the_pictures_are_noticed():
     poses, setup = straight(), DemoSetup("world", (SIZE, SIZE))
     assert calibrate_demos(poses, marks_of(poses), setup).lag == 0
     assert calibrate_demos(poses, marks_of(poses, shift=2), setup).lag == 2
+    # A given focal length is kept for the other lags too: a free one would fit better at any of them.
+    assert calibrate_demos(poses, marks_of(poses), replace(setup, focal=64.0)).lag == 0
 
 
 def test_places_on_a_line_or_close_together_do_not_determine_the_camera():
@@ -181,3 +205,30 @@ def test_frames_to_mark_lie_far_apart(poses, dataset, tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/jpeg") == 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html"]
+
+
+def test_what_calibrate_demos_would_refuse_is_refused_before_anyone_clicks(dataset, tmp_path):
+    with pytest.raises(PosaError, match=r"--rig=FILE\.yaml or --pose\.column=COLUMN is missing"):
+        mark([f"--dataset.root={dataset}", f"--output={tmp_path / 'page.html'}"])
+    with pytest.raises(PosaError, match="give the rig's pose a rotation"):
+        flags = ["--mount=end_effector", "--camera=wrist", "--pose.rotation_format=none"]
+        mark([f"--dataset.root={dataset}", *FLAGS, *flags, f"--output={tmp_path / 'page.html'}"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_clicks_on_a_scaled_picture_are_pixels_of_the_stored_one(dataset, tmp_path):
+    page = tmp_path / "new/page.html"
+    mark([f"--dataset.root={dataset}", "--pose.column=ee_pose", "--frames=3", f"--output={page}"])
+    browser = Browser(tmp_path / "profile")
+    try:
+        browser.open(page, 500, dark=False)
+        box = browser.run("const b = picture.getBoundingClientRect(); return [b.left, b.top, b.width, b.height]")
+        assert box[2] != SIZE
+        u, v = box[0] + 0.25 * box[2], box[1] + 0.75 * box[3]
+        browser.run(f"picture.dispatchEvent(new MouseEvent('click', {{clientX: {u}, clientY: {v}}}))")
+        (tmp_path / "marks.csv").write_text(browser.run("return csv()"))
+        assert browser.console() == []
+    finally:
+        browser.close()
+    marks = read_marks(tmp_path / "marks.csv", (SIZE, SIZE), "head")
+    assert np.abs(marks.uv - [[0.25 * SIZE, 0.75 * SIZE]]).max() < 0.02

@@ -119,13 +119,15 @@ def test_frames_to_mark_lie_before_a_grasp_and_not_close_to_it():
         grasp_rows(replace(poses, world_from_ee=np.tile(np.eye(4), (len(closes), 1, 1))), closes, TOOL, 40)
 
 
-def test_the_page_shows_the_grasp_beside_each_frame(tmp_path):
+def test_the_page_shows_the_grasp_beside_each_frame(tmp_path, capsys):
     root = make_dataset(tmp_path / "toy", episodes=3, length=16, image_size=64, labelled=False, use_videos=False)
     flags = [f"--dataset.root={root}", "--camera=wrist", "--mount=end_effector", "--frames=10"]
     columns = ["--pose.column=ee_pose", "--gripper.column=action"]
     mark([*flags, *columns, f"--output={tmp_path / 'page.html'}"])
     page = (tmp_path / "page.html").read_text()
-    assert page.count('"until": ') > 0
+    shown = page.count('"until": ')
+    assert 0 < shown < 40
+    assert f"click in {shown} of its {shown} frames" in capsys.readouterr().out
     assert page.count("data:image/jpeg") > page.count('"until": ')
     with pytest.raises(PosaError, match=r"--gripper\.column"):
         mark([*flags, "--pose.column=ee_pose", f"--output={tmp_path / 'other.html'}"])

@@ -197,7 +197,8 @@ def find_lag(estimate: Estimate, lagging: dict[int, Clicks], setup: DemoSetup) -
     best, gain = 0, 1.0
     for lag, clicks in lagging.items():
         sightings = clicks.sightings(setup)
-        other = fit(estimate.camera, estimate.landmarks if sightings.known is None else sightings.known, sightings)
+        landmarks = estimate.landmarks if sightings.known is None else sightings.known
+        other = fit(estimate.camera, landmarks, sightings, setup.focal is not None)
         ratio = float(np.median(other.lengths / other.expected)) / max(reference, 1e-9)
         if ratio < min(gain, LAG_GAIN):
             best, gain = lag, ratio
@@ -270,4 +271,4 @@ def _undetermined(estimate: Estimate, predicted: np.ndarray, clicks: Clicks, set
     )
 
 
-__all__ = ["DemoCalibration", "DemoSetup", "calibrate_demos"]
+__all__ = ["LONGEST", "DemoCalibration", "DemoSetup", "calibrate_demos"]

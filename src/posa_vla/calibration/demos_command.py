@@ -9,12 +9,13 @@ import numpy as np
 
 from posa_vla.calibration.clicks import MARKS_ARE
 from posa_vla.calibration.closes import read_closes
-from posa_vla.calibration.demos import DemoCalibration, DemoSetup, calibrate_demos
+from posa_vla.calibration.demos import LONGEST, DemoCalibration, DemoSetup, calibrate_demos
 from posa_vla.calibration.marks import read_marks
 from posa_vla.calibration.poses import image_size, read_poses
 from posa_vla.calibration.rigfile import GripperArgs, PoseArgs, open_rig
 from posa_vla.data.labelling import DatasetArgs
 from posa_vla.errors import PosaError, unknown_name
+from posa_vla.rigs import Rig
 
 MOUNTS = ("world", "end_effector")
 LOOSE = 0.01
@@ -27,13 +28,13 @@ class DemosConfig:
 
     Args:
         dataset: the LeRobotDataset whose frames were marked.
-        marks: CSV of episode, frame, u, v (pixels of the stored picture, 0 at the left/top edge) and, for resting
-            points, optionally point: which of them the mark shows.
+        marks: CSV of episode, frame, u, v (pixels of the stored picture, 0 at the left/top edge); optionally camera,
+            which is then checked; and, for resting points, optionally point: which of them the mark shows.
         rig: rig file to update or, with --pose.* and --gripper.*, to create.
-        camera: its name in the dataset, observation.images.NAME.
-        mount: world (marks show the hand) or end_effector.
-        marks_are: mount end_effector: grasp (where the gripper will close next, marked before it does) or resting (any
-            point that rests in the world; the hand has to tilt).
+        camera: its name in the dataset, observation.images.NAME; by default head.
+        mount: world (default; marks show the hand) or end_effector.
+        marks_are: mount end_effector: grasp (default; where the gripper will close next, marked before it does) or
+            resting (any point that rests in the world; the hand has to tilt).
         pose: of a new rig: where the EE pose is.
         gripper: of a new rig: where the gripper command is.
         focal: focal length in pixels where it is known; else it is estimated.
@@ -73,12 +74,10 @@ def main(argv: list[str]) -> int:
     root = config.dataset.folder()
     rig = open_rig(config.rig, config.pose, config.gripper)
     size = image_size(root, config.camera)
-    if config.mount == "end_effector" and not rig.rig.pose.has_rotation:
-        raise PosaError(
-            "a camera on the hand turns with it: give the rig's pose a rotation (its rotation_format is none)"
-        )
+    _check_lens(config, size)
+    check_mount(config.mount, rig.rig)
     poses = read_poses(root, rig.rig)
-    marks = read_marks(config.marks, size)
+    marks = read_marks(config.marks, size, config.camera)
     setup = DemoSetup(
         config.mount,  # type: ignore[arg-type]
         size,
@@ -104,8 +103,30 @@ def main(argv: list[str]) -> int:
     print(summary(result, setup))
     for line in warnings(result, size):
         print(f"warning: {line}", file=sys.stderr)
-    print(f"rig: {config.rig}" + (f"\nreport: {report}" if report.name != "none" else ""))
+    print(f"rig: {rig.changed(config.camera)}" + (f"\nreport: {report}" if report.name != "none" else ""))
     return 0
+
+
+def check_mount(mount: str, rig: Rig) -> None:
+    """A camera on the hand needs the hand's rotation."""
+    if mount == "end_effector" and not rig.pose.has_rotation:
+        raise PosaError(
+            "a camera on the hand turns with it: give the rig's pose a rotation (its rotation_format is none)"
+        )
+
+
+def _check_lens(config: DemosConfig, size: tuple[int, int]) -> None:
+    """What the user says of the lens, for pictures of a (width, height)."""
+    if config.focal is not None and not 0 < config.focal <= LONGEST * max(size):
+        raise PosaError(
+            f"--focal={config.focal:g}: expected pixels above 0 and at most {LONGEST * max(size):g}, for pictures of "
+            f"{size[0]}x{size[1]}"
+        )
+    principal = config.principal
+    if principal is not None and not all(0 <= at < side for at, side in zip(principal, size, strict=True)):
+        raise PosaError(
+            f"--principal={principal[0]:g},{principal[1]:g}: expected pixels inside the {size[0]}x{size[1]} picture"
+        )
 
 
 def remark(result: DemoCalibration, count: int) -> str:

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from posa_vla.calibration.clicks import MARKS_ARE, fingertips, in_hand
 from posa_vla.calibration.closes import read_closes
-from posa_vla.calibration.demos_command import MOUNTS
+from posa_vla.calibration.demos_command import MOUNTS, check_mount
 from posa_vla.calibration.poses import EpisodePoses, image_size, read_poses
 from posa_vla.calibration.rigfile import GripperArgs, PoseArgs, open_rig
 from posa_vla.data.files import write_bytes
@@ -28,6 +28,7 @@ RADIAN = 0.15
 CANDIDATES = 5000
 FRAMES, GRASP_FRAMES = 48, 120
 """Of the latter many show no object: where the camera looks is not known yet."""
+ENOUGH_GRASPS = 40
 NEAREST_GRASP = 0.04
 """Metres before a grasp: nearer, the fingers hide it."""
 VIEW = 45.0
@@ -42,16 +43,16 @@ class MarkConfig:
 
     Args:
         dataset: the LeRobotDataset.
-        camera: its name in the dataset, observation.images.NAME.
-        mount: world (click the hand) or end_effector.
-        marks_are: mount end_effector: grasp (click where the gripper will close) or resting (click a point that rests
-            in the world).
+        camera: its name in the dataset, observation.images.NAME; by default head.
+        mount: world (default; click the hand) or end_effector.
+        marks_are: mount end_effector: grasp (default; click where the gripper will close) or resting (click a point
+            that rests in the world).
         rig: rig file that says where EE pose and gripper are; or --pose.* and --gripper.* as for `calibrate demos`.
-        pose: where the EE pose is, without a rig file.
+        pose: where the EE pose is (without a rig file).
         gripper: where the gripper command is, without a rig file (grasp only).
         frames: how many frames to show; they are chosen to differ in the hand's pose. None: 48, or 120 before grasps,
             of which those with the object in view are marked, 40 in all.
-        output: the page.
+        output: the page; by default marks.html.
     """
 
     dataset: DatasetArgs = field(default_factory=DatasetArgs)
@@ -73,12 +74,15 @@ def main(argv: list[str]) -> int:
         raise unknown_name("meaning of the marks", config.marks_are, MARKS_ARE)
     if config.frames is not None and config.frames < 1:
         raise PosaError(f"expected at least one frame to mark, got --frames={config.frames}")
+    if config.rig is None and config.pose.column is None:
+        raise PosaError("--rig=FILE.yaml or --pose.column=COLUMN is missing: say where the dataset has the EE pose")
     root = config.dataset.folder()
     clicked = "hand" if config.mount == "world" else config.marks_are
     gripper = config.gripper
     if config.pose.column is not None and clicked != "grasp":
         gripper = GripperArgs(column="unused")
     rig = open_rig(config.rig or Path("unwritten.yaml"), config.pose, gripper).rig
+    check_mount(config.mount, rig)
     size = image_size(root, config.camera)
     poses = read_poses(root, rig)
     closes = read_closes(root, rig, poses) if clicked == "grasp" else None
@@ -87,7 +91,7 @@ def main(argv: list[str]) -> int:
     else:
         rows = (spread_rows if clicked == "hand" else resting_rows)(poses, config.frames or FRAMES)
     write_page(config.output, root, config.camera, clicked, size, poses, rows, closes)
-    count = "40" if clicked == "grasp" else str(len(rows))
+    count = min(ENOUGH_GRASPS, len(rows)) if clicked == "grasp" else len(rows)
     print(
         f"open {config.output} in a browser, click in {count} of its {len(rows)} frames, save marks-{config.camera}.csv"
     )
@@ -177,6 +181,7 @@ def write_page(
         "mark.html", camera=camera, clicked=clicked, width=size[0], height=size[1], frames=frames, closing=closing
     )
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, page.encode())
     except OSError as error:
         raise PosaError(f"cannot write the page {path}: {error}") from error

@@ -42,6 +42,7 @@ def write_demo_report(
         sigmas=_sigmas(result, setup, sigma),
     )
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, page.encode())
     except OSError as error:
         raise PosaError(f"cannot write the report {path}: {error}") from error
@@ -59,7 +60,7 @@ def projections(marks: Marks, setup: DemoSetup, result: DemoCalibration) -> np.n
 
 def _cards(result: DemoCalibration, setup: DemoSetup, sigma: np.ndarray) -> list[dict[str, str]]:
     estimate = result.estimate
-    focal = "given" if setup.focal else f"± {estimate.camera.focal * sigma[6]:.1f} px"
+    focal = "given" if setup.focal is not None else f"± {estimate.camera.focal * sigma[6]:.1f} px"
     return [
         {
             "label": "marks that agree",

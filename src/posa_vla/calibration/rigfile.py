@@ -26,9 +26,9 @@ class PoseArgs:
 
     Args:
         column: dataset column, e.g. observation.state.
-        position: its indices of x, y, z (metres).
+        position: its indices of x, y, z (metres); by default 0, 1, 2.
         rotation: its indices of the rotation; by default 3, 4, 5, …
-        rotation_format: quaternion_wxyz, quaternion_xyzw, axis_angle, euler_xyz, or none.
+        rotation_format: quaternion_wxyz (default), quaternion_xyzw, axis_angle, euler_xyz, or none.
         tool: metres, the point between the fingertips in the recorded frame: it is marked, and it is labelled.
     """
 
@@ -45,9 +45,9 @@ class GripperArgs:
 
     Args:
         column: dataset column, e.g. action.
-        index: which of its numbers.
-        open: its value when told to open.
-        closed: its value when told to close.
+        index: which of its numbers; by default 6, the one after six joints or a pose of six numbers.
+        open: its value when told to open; by default -1.
+        closed: its value when told to close; by default 1.
     """
 
     column: str | None = None
@@ -76,8 +76,16 @@ class RigFile:
     def is_new(self) -> bool:
         return self.content["cameras"] == [PLACEHOLDER]
 
+    def changed(self, name: str) -> str:
+        """The file, and what writing the named camera does to a camera that was there."""
+        replaced = not self.is_new and name in self.rig.camera_names
+        return f"{self.path}, whose camera {name} is replaced" if replaced else str(self.path)
+
     def with_camera(self, camera: Camera, remark: str) -> Rig:
-        """Writes the file with this camera (replaced or added) and a comment that says where it came from."""
+        """Writes the file with this camera (replaced or added) and a comment that says where it came from.
+
+        YAML forgets comments: those at the head are kept, others are lost.
+        """
         entry = camera_entry(camera)
         cameras = [] if self.is_new else list(self.content["cameras"])
         names = [item["name"] for item in cameras]
