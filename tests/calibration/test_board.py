@@ -52,6 +52,21 @@ def test_exact_views_give_the_exact_camera(placement):
 
 
 @pytest.mark.parametrize("placement", [WORLD, HAND], ids=["world", "hand"])
+def test_a_board_printed_in_another_size_is_noticed(placement):
+    rng = np.random.default_rng(2)
+    shown = session(placement, 24)
+    views = noisy(exact_views(placement, BOARD, shown), rng, 0.1)
+    poses = recorded(shown.world_from_ee, 0.002, 0.2, rng)
+    right = calibrate_board(views, SIZE, poses, placement.mount)
+    assert not right.is_scaled and abs(right.scale - 1) < 3 * right.sigma_scale
+    small, tiny = ([View(view.name, size * view.corners, view.pixels) for view in views] for size in (0.97, 0.85))
+    result = calibrate_board(small, SIZE, poses, placement.mount)
+    assert result.is_scaled and abs(result.scale - 1 / 0.97) < 0.008
+    with pytest.raises(PosaError, match=r"if the board is 1\.1\d times as large as described"):
+        calibrate_board(tiny, SIZE, poses, placement.mount)
+
+
+@pytest.mark.parametrize("placement", [WORLD, HAND], ids=["world", "hand"])
 def test_wrong_poses_and_a_wrong_picture_are_left_out(placement):
     rng = np.random.default_rng(1)
     shown = session(placement, 24)
@@ -170,6 +185,10 @@ def test_a_board_seen_from_the_front_only_leaves_the_focal_length_open():
         ("chessboard:2x5:25mm", "at least 3x3"),
         ("charuco:7x5:30mm:31mm:5x5_100", "smaller than its square"),
         ("charuco:7x5:30mm:22mm:5x5_99", "5x5_100"),
+        ("charuco:7x5:30.0.1mm:22mm:5x5_100", "expected charuco:7x5"),
+        ("chessboard:9x6:.mm", "expected charuco:7x5"),
+        ("charuco:3x3:30mm:22mm:4x4_50", "4 inner corners"),
+        ("charuco:12x9:30mm:22mm:4x4_50", "hold 54 markers, the dictionary 4x4_50 has only 50"),
     ],
 )
 def test_a_board_that_is_none_is_refused(text, words):

@@ -1,6 +1,7 @@
 """The command: from pictures and poses to a rig that labelling takes, and every refusal, with nothing written."""
 
 import csv
+import re
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from posa_vla.calibration.board_command import main
-from posa_vla.calibration.board_inputs import find_pictures
+from posa_vla.calibration.board_inputs import find_pictures, read_board_poses
 from posa_vla.calibration.boards import parse_board
 from posa_vla.calibration.drawing import draw
 from posa_vla.calibration.simulated import placements, show
@@ -50,8 +51,11 @@ def test_a_rig_holds_the_camera(shots, tmp_path, capsys):
     assert np.abs(camera.cam_from_mount - HAND.cam_from_mount).max() < 0.01
     assert abs(camera.fx / HAND.lens.matrix[0, 0] - 1) < 0.01
     assert camera.flip_vertical and not camera.flip_horizontal
-    said = capsys.readouterr().out
-    assert "left one out" in said and "reprojection" in said
+    said = capsys.readouterr()
+    assert "left one out" in said.out and "reprojection" in said.out
+    assert "squares are" not in said.err
+    run(folder, table(tmp_path / "poses.csv", rows), tmp_path / "other.yaml", board="charuco:6x5:39mm:29mm:4x4_50")
+    assert re.search(r"squares are (39\.9|40\.\d)\d ± \d\.\d\d mm, not 39 mm", capsys.readouterr().err)
 
 
 def test_pictures_are_paired_by_number_or_by_name(shots, tmp_path):
@@ -60,6 +64,13 @@ def test_pictures_are_paired_by_number_or_by_name(shots, tmp_path):
     named = [(*row, f"shot_{number}.png") for number, row in enumerate(rows)]
     run(folder, table(tmp_path / "poses.csv", named[::-1], (*COLUMNS, "image")), tmp_path / "arm.yaml")
     assert (tmp_path / "arm.yaml").exists()
+    spaced = tmp_path / "spaced.csv"
+    spaced.write_text((tmp_path / "poses.csv").read_text().replace(",", ", "))
+    pictures = find_pictures(str(folder))
+    assert np.abs(read_board_poses(spaced, pictures)[:, :3, 3] - rows[:, :3]).max() < 1e-12
+    for name in ("shot_2.png", "shot_02.png", "shot_002.png"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_pictures(str(tmp_path))] == ["shot_002.png", "shot_02.png", "shot_2.png"]
 
 
 def mistakes(rows, tmp_path):
@@ -81,6 +92,8 @@ def mistakes(rows, tmp_path):
     yield table(tmp_path / "named.csv", named, (*COLUMNS, "image")), "no pose for shot_0.png"
     twice = [(*row, f"shot_{min(number, 10)}.png") for number, row in enumerate(rows)]
     yield table(tmp_path / "twice.csv", twice, (*COLUMNS, "image")), "shot_10.png in 2 rows"
+    doubled = np.concatenate([rows, rows[:, :1]], axis=1)
+    yield table(tmp_path / "doubled.csv", doubled, (*COLUMNS, "x")), "has 2 columns 'x'"
     swapped = rows[:, [0, 1, 2, 4, 5, 6, 3]]
     yield table(tmp_path / "swapped.csv", swapped), "name their columns"
     yield tmp_path / "missing.csv", "cannot read the poses"
@@ -115,6 +128,10 @@ def test_bad_pictures_and_flags_are_refused(shots, tmp_path):
         run(folder, poses, rig, board="charuco:6x5:40mm:30mm:7x7_50")
     with pytest.raises(PosaError, match="above 0"):
         run(folder, poses, rig, "--pose_sigma=[0,1]")
+    with pytest.raises(PosaError, match="above 0"):
+        run(folder, poses, rig, "--pose_sigma=[.nan,1]")
+    with pytest.raises(PosaError, match=r"--camera=.* is missing"):
+        main([f"--images={folder}", f"--poses={poses}", f"--rig={rig}", f"--board={BOARD}"])
     with pytest.raises(PosaError, match=r"--board=.* is missing"):
         main([f"--images={folder}", f"--poses={poses}", f"--rig={rig}"])
     assert not rig.exists()

@@ -1,7 +1,7 @@
 """A camera from pictures of a board and the hand's poses: solved, left one out, refused where it is not determined."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -17,6 +17,7 @@ from posa_vla.calibration.handeye import (
     Problem,
     Views,
     adjust,
+    board_scale,
     outlying,
     pose_errors,
     start,
@@ -39,6 +40,8 @@ WORST_METRES, WORST_DEGREES = 0.015, 3.0
 """Median pose error beyond which pictures and poses do not belong together."""
 WORST_SIGMA = 0.02
 """Metres: largest standard deviation of the camera's position."""
+WRONG_SCALE = 0.01
+"""A board that is so much larger or smaller than described, and three standard deviations, is worth a remark."""
 CLEARLY = 0.3
 """A usual mistake is named when undoing it brings the error below this share."""
 
@@ -54,6 +57,7 @@ class BoardCalibration:
     sigma_degrees: of its orientation, length over the three axes.
     sigma_focal: px.
     reach: px, how far the lens moves a point of the picture against a pinhole.
+    scale, sigma_scale: how many times as large as described the hand's motion makes the board.
     """
 
     chain: Chain
@@ -65,6 +69,13 @@ class BoardCalibration:
     sigma_degrees: float
     sigma_focal: float
     reach: float
+    scale: float
+    sigma_scale: float
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the board must be of another size than described."""
+        return bool(abs(self.scale - 1) > max(WRONG_SCALE, 3 * self.sigma_scale))
 
     def camera(self, name: str, size: tuple[int, int], mount: Mount, flips: tuple[bool, bool]) -> Camera:
         """As a rig stores it, without the distortion."""
@@ -107,7 +118,7 @@ def calibrate_board(
                 f"{FEWEST_VIEWS}: check that pictures and poses are in the same order and taken with the arm at rest"
             )
     check_motion(world_from_ee[used], mount)
-    return _judged(chain, residuals, jacobian, data, used, size, intrinsics.tilt)
+    return _judged(chain, residuals, jacobian, data, used, size, intrinsics)
 
 
 def gather(
@@ -148,6 +159,17 @@ def check_fit(chain: Chain, data: Views, intrinsics: Intrinsics) -> None:
         better = [float(np.median(errors)) for errors in pose_errors(other, start(other, intrinsics), seen)]
         if better[0] < max(CLEARLY * metres, 0.004) and better[1] < max(CLEARLY * degrees, 0.5):
             raise PosaError(f"{said}, but only {1000 * better[0]:.0f} mm and {better[1]:.1f} degrees {cause}")
+    scale, _ = board_scale(chain, data, seen)
+    if scale > 0:
+        seen[:, :3, 3] *= scale
+        views = [replace(view, corners=scale * view.corners) for view in data.views]
+        other = replace(data, views=views)
+        better = [float(np.median(errors)) for errors in pose_errors(other, start(other, intrinsics), seen)]
+        if better[0] < max(CLEARLY * metres, 0.004) and better[1] < WORST_DEGREES:
+            raise PosaError(
+                f"{said}, but only {1000 * better[0]:.0f} mm if the board is {scale:.3g} times as large as described: "
+                "measure its squares, and give the poses in metres"
+            )
     raise PosaError(f"{said}: check that they are world_from_ee in metres and in the order of the pictures")
 
 
@@ -187,13 +209,13 @@ def _judged(
     data: Views,
     used: np.ndarray,
     size: tuple[int, int],
-    tilt: float,
+    begun: Intrinsics,
 ) -> BoardCalibration:
     scale = float((residuals**2).sum() / max(jacobian.shape[0] - jacobian.shape[1], 1))
     variance = scale * np.diag(inverse_normal(jacobian))[:SHARED]
     sigma_metres = np.sqrt(variance[INTRINSIC + 3 : INTRINSIC + 6])
     sigma_focal = float(np.sqrt(variance[:2].max()))
-    check_focal(sigma_focal / chain.matrix[0, 0], tilt)
+    check_focal(sigma_focal / chain.matrix[0, 0], begun.tilt)
     if not sigma_metres.max() < WORST_SIGMA:
         raise PosaError(
             f"the views leave the camera's position uncertain by {1000 * sigma_metres.max():.0f} mm: add views with "
@@ -201,6 +223,7 @@ def _judged(
         )
     metres, degrees = leave_one_out(chain, data, residuals, jacobian)
     errors = corner_errors(chain, data)
+    seen = np.stack([board_pose(view, begun) for view in data.views])  # no lens that a wrong scale has bent
     return BoardCalibration(
         chain,
         used,
@@ -211,6 +234,7 @@ def _judged(
         float(np.degrees(np.sqrt(variance[INTRINSIC : INTRINSIC + 3].sum()))),
         sigma_focal,
         distortion_reach(chain.matrix, chain.distortion, size),
+        *board_scale(chain, data, seen),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from posa_vla.calibration.board import BoardCalibration, calibrate_board
 from posa_vla.calibration.board_inputs import find_pictures, read_board_poses
-from posa_vla.calibration.boards import parse_board, read_views
+from posa_vla.calibration.boards import Board, parse_board, read_views
 from posa_vla.calibration.demos_command import MOUNTS
 from posa_vla.calibration.handeye import PoseNoise
 from posa_vla.calibration.rigfile import GripperArgs, PoseArgs, open_rig
@@ -29,12 +29,12 @@ class BoardConfig:
             row for each picture in the order of their names, or with a column image.
         board: charuco:7x5:30mm:22mm:5x5_100 (squares, side, marker, dictionary) or chessboard:9x6:25mm (inner
             corners, side).
-        mount: world (the board is on the hand) or end_effector (the board rests in the world).
+        mount: world (default; the board is on the hand) or end_effector (the board rests in the world).
         rig: rig file to update or, with --pose.* and --gripper.*, to create.
         camera: its name in the dataset, observation.images.NAME.
         pose: of a new rig: where the dataset's EE pose is.
         gripper: of a new rig: where the dataset's gripper command is.
-        pose_sigma: expected errors of the recorded poses, metres and degrees.
+        pose_sigma: expected errors of the recorded poses, metres and degrees; by default 0.002 and 0.3.
         flip_horizontal: the dataset stores its pictures mirrored left-right against these.
         flip_vertical: the dataset stores its pictures mirrored top-bottom.
     """
@@ -44,7 +44,7 @@ class BoardConfig:
     board: str | None = None
     mount: str = "world"
     rig: Path | None = None
-    camera: str = "head"
+    camera: str | None = None
     pose: PoseArgs = field(default_factory=PoseArgs)
     gripper: GripperArgs = field(default_factory=GripperArgs)
     pose_sigma: tuple[float, float] = (0.002, 0.3)
@@ -54,12 +54,12 @@ class BoardConfig:
 
 def main(argv: list[str]) -> int:
     config = draccus.parse(config_class=BoardConfig, args=argv)
-    if config.images is None or config.poses is None or config.board is None or config.rig is None:
-        needed = ("images", "poses", "board", "rig")
-        raise PosaError(f"--{next(name for name in needed if getattr(config, name) is None)}=... is missing")
+    if not (config.images and config.poses and config.board and config.rig and config.camera):
+        missing = next(name for name in ("images", "poses", "board", "rig", "camera") if not getattr(config, name))
+        raise PosaError(f"--{missing}=... is missing")
     if config.mount not in MOUNTS:
         raise unknown_name("mount", config.mount, MOUNTS)
-    if min(config.pose_sigma) <= 0:
+    if not all(0 < sigma < np.inf for sigma in config.pose_sigma):
         raise PosaError(f"--pose_sigma: expected metres and degrees above 0, got {config.pose_sigma}")
     board = parse_board(config.board)
     rig = open_rig(config.rig, config.pose, config.gripper)
@@ -79,9 +79,11 @@ def main(argv: list[str]) -> int:
             f"disagree): {', '.join(left_out)}",
             file=sys.stderr,
         )
+    if result.is_scaled:
+        print(scale_warning(result, board), file=sys.stderr)
     if result.reach > DISTORTION_WORTH_A_WARNING:
         print(distortion_warning(result), file=sys.stderr)
-    print(f"rig: {config.rig}")
+    print(f"rig: {rig.changed(config.camera)}")
     return 0
 
 
@@ -106,6 +108,14 @@ def summary(result: BoardCalibration) -> str:
             "distortion k1, k2, p1, p2: " + ", ".join(f"{x:.5f}" for x in result.chain.distortion),
             f"position in the mount's frame: {position} m; orientation ± {result.sigma_degrees:.2f} degrees",
         ]
+    )
+
+
+def scale_warning(result: BoardCalibration, board: Board) -> str:
+    side, sigma = 1000 * board.square * result.scale, 1000 * board.square * result.sigma_scale
+    return (
+        f"warning: by the hand's own motion the board's squares are {side:.2f} ± {sigma:.2f} mm, not "
+        f"{1000 * board.square:g} mm: measure them as printed and correct --board, or the poses' unit"
     )
 
 

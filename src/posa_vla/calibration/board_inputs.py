@@ -34,9 +34,10 @@ def find_pictures(pattern: str) -> list[Path]:
     return sorted(found, key=_natural)
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Numbers in a name count as numbers: shot_2 comes before shot_10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """Numbers in a name count as numbers: shot_2 comes before shot_10, and shot_02 before shot_2."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
 
 
 def read_board_poses(path: Path, pictures: list[Path]) -> np.ndarray:
@@ -54,7 +55,7 @@ def read_board_poses(path: Path, pictures: list[Path]) -> np.ndarray:
         )
     try:
         columns = [np.asarray(table[name].to_numpy(), dtype=np.float64) for name in (*POSITION, *rotation)]
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise PosaError(f"{path} holds something else than numbers in its pose columns: {error}") from error
     poses = np.stack(columns, axis=1)
     poses = poses[_pairing(path, table, pictures)]
@@ -64,9 +65,14 @@ def read_board_poses(path: Path, pictures: list[Path]) -> np.ndarray:
 
 def _read(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
+        table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
     except (OSError, pa.ArrowException) as error:
         raise PosaError(f"cannot read the poses {path}: {str(error).splitlines()[0]}") from error
+    names = [name.strip() for name in table.column_names]  # "x, y, z" as people write it
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise PosaError(f"{path} has {names.count(twice[0])} columns {twice[0]!r}: give each a name of its own")
+    return table.rename_columns(names)
 
 
 def _pairing(path: Path, table: pa.Table, pictures: list[Path]) -> np.ndarray:
@@ -78,7 +84,7 @@ def _pairing(path: Path, table: pa.Table, pictures: list[Path]) -> np.ndarray:
                 "the order of their names, or add a column image with their names"
             )
         return np.arange(len(pictures))
-    names = [Path(str(name)).name for name in table["image"].to_pylist()]
+    names = [Path(str(name).strip()).name for name in table["image"].to_pylist()]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise PosaError(f"{path} names the picture {twice[0]} in {names.count(twice[0])} rows: give each one pose")

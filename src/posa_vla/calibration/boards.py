@@ -17,7 +17,9 @@ FORMS = (
     "charuco:7x5:30mm:22mm:5x5_100 (squares, side, marker, dictionary; charuco_legacy for boards of OpenCV before 4.6) "
     "or chessboard:9x6:25mm (inner corners, side)"
 )
-PATTERN = re.compile(r"(charuco|charuco_legacy|chessboard):(\d+)x(\d+):([\d.]+)mm(?::([\d.]+)mm:(\w+))?")
+PATTERN = re.compile(
+    r"(charuco|charuco_legacy|chessboard):(\d+)x(\d+):(\d+(?:\.\d+)?)mm(?::(\d+(?:\.\d+)?)mm:(\w+))?", re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,25 @@ def parse_board(text: str) -> Board:
     known = [name.removeprefix("DICT_") for name in dir(cv2.aruco) if name.startswith("DICT_")]
     if dictionary not in known:
         raise unknown_name("marker dictionary", found[6], [name.lower() for name in known])
-    return Board(kind, columns, rows, side, marker, dictionary)
+    board = Board(kind, columns, rows, side, marker, dictionary)
+    _check_charuco(text, board)
+    return board
+
+
+def _check_charuco(text: str, board: Board) -> None:
+    """Boards that nobody can have printed, and those that no view of could be used."""
+    corners = (board.columns - 1) * (board.rows - 1)
+    if corners < FEWEST_CORNERS:
+        raise PosaError(
+            f"--board={text}: {board.columns}x{board.rows} squares have {corners} inner corners, and a view needs "
+            f"{FEWEST_CORNERS}: print a larger board"
+        )
+    printed, held = board.columns * board.rows // 2, len(board.charuco().getDictionary().bytesList)
+    if printed > held:
+        raise PosaError(
+            f"--board={text}: {board.columns}x{board.rows} squares hold {printed} markers, the dictionary "
+            f"{board.dictionary.lower()} has only {held}: correct the squares or the dictionary"
+        )
 
 
 def detect(board: Board, image: np.ndarray, name: str) -> View | None:

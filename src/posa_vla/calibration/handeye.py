@@ -13,6 +13,7 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from posa_vla.anchors.pose import homogeneous
+from posa_vla.calibration.adjustment import inverse_normal
 from posa_vla.calibration.boards import View
 from posa_vla.calibration.intrinsics import DISTORTION_SIZE, Intrinsics, board_pose, distorted
 from posa_vla.errors import PosaError
@@ -225,6 +226,20 @@ def pose_errors(data: Views, chain: Chain, seen: np.ndarray) -> tuple[np.ndarray
     ours, theirs = (poses[:, :3, :3] @ centre + poses[:, :3, 3] for poses in (predicted, seen))
     turns = Rotation.from_matrix(np.swapaxes(predicted[:, :3, :3], 1, 2) @ seen[:, :3, :3])
     return np.linalg.norm(ours - theirs, axis=1), np.degrees(turns.magnitude())
+
+
+def board_scale(chain: Chain, data: Views, seen: np.ndarray) -> tuple[float, float]:
+    """How many times as large as described the hand's own motion makes the board, and one standard deviation.
+
+    cam_from_board as seen (V, 4, 4) is right but for its length: scale · seen = X A Y, which is linear in the scale and
+    the translations of X and Y once the rotations are known.
+    """
+    turn = chain.first[:3, :3] @ data.middle[:, :3, :3]
+    design = np.concatenate([seen[:, :3, 3:], -turn, np.broadcast_to(-np.eye(3), turn.shape)], axis=2).reshape(-1, 7)
+    target = (data.middle[:, :3, 3] @ chain.first[:3, :3].T).ravel()
+    found = np.linalg.lstsq(design, target, rcond=None)[0]
+    variance = ((design @ found - target) ** 2).sum() / max(len(target) - len(found), 1)
+    return float(found[0]), float(np.sqrt(variance * inverse_normal(design)[0, 0]))
 
 
 def _matrix(turn: np.ndarray, shift: np.ndarray) -> np.ndarray:
