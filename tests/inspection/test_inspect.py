@@ -9,16 +9,20 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from browser import Browser
 from label_toy import HEAD, WRIST, edit, make_source
 from moving_toy import write_rig
 from policy_folders import act_config, posa_config, save_policy
+from toy_dataset import make_dataset
 
 from posa_vla import contract
 from posa_vla.anchors.interaction import InteractionConfig, find_interactions
 from posa_vla.cli import main as posa_vla
 from posa_vla.data.labelling import label_dataset
+from posa_vla.errors import PosaError
 from posa_vla.inspection import recording
 from posa_vla.inspection.events import explain
 from posa_vla.inspection.frames import FrameReader
@@ -187,6 +191,22 @@ def test_in_a_recording_the_hand_in_space_lies_on_its_anchor_in_the_picture(sour
     stored = FrameReader(root).read("head", np.array([0]))[0]
     axes = [axis for axis, name in enumerate(("flip_vertical", "flip_horizontal")) if name in flips]
     assert np.abs(np.flip(picture[..., ::-1], axes).astype(int) - stored).mean() < 5
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"), [(None, "no image in row 2"), ({"bytes": b""}, "no image in row 2"), (12, "12x12, 24x24")]
+)
+def test_images_that_are_missing_or_of_another_size_are_one_sentence(tmp_path, cell, words):
+    root = make_dataset(tmp_path / "toy", episodes=1, length=4, image_size=24, labelled=False, use_videos=False)
+    path, key = root / "data/chunk-000/file-000.parquet", "observation.images.head"
+    if isinstance(cell, int):
+        cell = {"bytes": cv2.imencode(".png", np.zeros((cell, cell, 3), np.uint8))[1].tobytes()}
+    table = pq.read_table(path)
+    cells = [*table[key].to_pylist()[:2], cell, *table[key].to_pylist()[3:]]
+    field = table.schema.field(key)
+    pq.write_table(table.set_column(table.column_names.index(key), field, pa.array(cells, field.type)), path)
+    with pytest.raises(PosaError, match=words):
+        FrameReader(root).read("head", np.arange(4))
 
 
 def test_a_policy_without_anchors_is_refused(labelled, tmp_path, capsys):

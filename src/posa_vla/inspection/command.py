@@ -44,11 +44,12 @@ class InspectConfig:
         rig: a rig's name or .yaml file, whose anchors are shown whatever the dataset holds; None: the dataset's own
             anchors, with the rig that they were made with.
         output: folder of the page; None: DATASET.inspection beside the dataset. An earlier page is replaced.
-        episodes: episodes with a timeline and pictures.
-        motion_episodes: episodes whose images are compared with the motion of the anchors; 0 leaves it out.
+        episodes: episodes with a timeline and pictures; by default 12.
+        motion_episodes: episodes whose images are compared with the motion of the anchors, by default 24; 0 leaves it
+            out.
         recording: also write the shown episodes as a recording for the rerun viewer (extra `viz`).
         policy: compare this checkpoint's anchors with the labels.
-        frames: frames of the dataset that the policy looks at, evenly spread.
+        frames: frames of the dataset that the policy looks at, evenly spread; by default 1000.
     """
 
     dataset: DatasetArgs = field(default_factory=DatasetArgs)

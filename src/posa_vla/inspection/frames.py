@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posa_vla.data.cache import FrameCache, default_cache_root
@@ -51,6 +52,12 @@ class FrameReader:
             raise PosaError(
                 f"{self.source.root}: {camera} has no image in row {missing[0]} ({len(missing)} rows in all): see "
                 f"posa-vla validate {self.source.root}"
+            )
+        sizes = sorted({f"{found[int(row)].shape[1]}x{found[int(row)].shape[0]}" for row in rows})
+        if len(sizes) > 1:
+            raise PosaError(
+                f"{self.source.root}: {camera} has images of different sizes ({', '.join(sizes)}): see posa-vla "
+                f"validate {self.source.root}"
             )
         return np.stack([found[int(row)] for row in rows])
 
@@ -109,16 +116,22 @@ def _from_video(path: Path, positions: np.ndarray, fps: float) -> Iterator[tuple
 
 
 def _from_table(path: Path, key: str, positions: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    file = pq.ParquetFile(path)
-    start = 0
-    for group in range(file.num_row_groups):
-        stop = start + file.metadata.row_group(group).num_rows
-        own = positions[(positions >= start) & (positions < stop)]
-        if len(own):
-            cells = file.read_row_group(group, columns=[key])[key]
+    try:
+        file = pq.ParquetFile(path)
+        start = 0
+        for group in range(file.num_row_groups):
+            stop = start + file.metadata.row_group(group).num_rows
+            own = positions[(positions >= start) & (positions < stop)]
+            cells = file.read_row_group(group, columns=[key])[key] if len(own) else []
             for position in own:
-                data = cells[int(position) - start].as_py()["bytes"] or b""
-                image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+                image = _decoded_cell(cells[int(position) - start].as_py())
                 if image is not None:
                     yield int(position), image
-        start = stop
+            start = stop
+    except (OSError, pa.ArrowException) as error:
+        raise PosaError(f"{path} cannot be read ({str(error).splitlines()[0]}): see posa-vla validate") from error
+
+
+def _decoded_cell(cell: dict[str, Any] | None) -> np.ndarray | None:
+    content = (cell or {}).get("bytes")  # an empty cell, or one that names a file elsewhere
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if content else None

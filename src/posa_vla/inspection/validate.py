@@ -35,7 +35,7 @@ class ValidateConfig:
 
     Args:
         dataset: the dataset, `DATASET` or `--dataset.root=DATASET`; it is only read.
-        decode: ends decodes the first and last frame of each episode, full decodes every frame. Either way
+        decode: ends (default) decodes the first and last frame of each episode, full decodes every frame. Either way
             each video's frames are counted.
         json: print JSON in place of the table.
     """
