@@ -134,3 +134,9 @@ def test_columns_are_read_whatever_list_they_are_stored_as(kind):
     rows = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
     column = pa.chunked_array([pa.array(rows[:2], kind), pa.array(rows[2:], kind)])
     np.testing.assert_array_equal(flat_column(column, "state"), np.array(rows, np.float32))
+
+
+@pytest.mark.parametrize("rows", [[[1.0, 2.0, 3.0], [4.0]], [[[1.0], [2.0, 3.0]], [[4.0, 5.0, 6.0], []]]])
+def test_rows_of_different_lengths_are_refused_also_where_their_numbers_divide_evenly(rows):
+    with pytest.raises(PosaError, match="'state' has rows of different lengths"):
+        flat_column(pa.chunked_array([pa.array(rows)]), "state")

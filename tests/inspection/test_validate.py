@@ -188,7 +188,7 @@ def test_not_finite(copy, key, value):
 
 def test_empty_cell(copy):
     rewrite(copy / TABLE, set_cells("task_index", [1], None))
-    assert "empty-cell" in found(copy)
+    assert "bad-column" in found(copy)
 
 
 def test_missing_column(copy):
@@ -270,7 +270,7 @@ def test_an_episode_that_begins_at_no_time(copy):
     [
         ({"data_path": "data/episode_{episode_index:06d}.parquet"}, "data_path is 'data/episode_"),
         ({"video_path": None}, "video_path is None, expected a pattern of {video_key}, {chunk_index}"),
-        ({"features": {"action": {"dtype": "float32"}}}, "the feature action has no dtype or no shape"),
+        ({"features": {"action": {"dtype": "float32"}}}, "no usable features.action (dtype and shape)"),
     ],
 )
 def test_metadata_that_points_nowhere(copy, changes, words):
@@ -286,7 +286,7 @@ def test_a_column_of_text_where_numbers_belong(copy):
         return table.set_column(table.column_names.index("timestamp"), "timestamp", text)
 
     rewrite(copy / TABLE, edit)
-    assert found(copy)["wrong-type"] == (TABLE, (0, 1, 2, 3))
+    assert found(copy)["bad-column"] == (TABLE, (0, 1, 2, 3))
 
 
 def test_a_video_whose_header_is_scrambled(copy):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from posa_vla.errors import PosaError
@@ -46,12 +47,16 @@ def _check_info(info: Mapping[str, Any], path: Path) -> None:
     wrong = [] if isinstance(fps, int | float) and fps > 0 else ["fps"]
     wrong += [] if isinstance(frames, int) else ["total_frames"]
     if isinstance(features, dict):
-        whole = (key for key, item in features.items() if isinstance(item, dict) and {"dtype", "shape"} <= set(item))
-        wrong += [f"features.{key} (dtype and shape)" for key in sorted(set(features) - set(whole))]
+        broken = sorted(key for key, item in features.items() if not _is_feature(item))
+        wrong += [f"features.{key} (dtype and shape)" for key in broken]
     else:
         wrong.append("features")
     if wrong:
         raise PosaError(f"{path} has no usable {', '.join(wrong)}: copy the dataset again, or correct the file")
+
+
+def _is_feature(item: Any) -> bool:
+    return isinstance(item, dict) and isinstance(item.get("dtype"), str) and isinstance(item.get("shape"), list)
 
 
 def table_paths(root: Path) -> list[Path]:
@@ -100,9 +105,20 @@ def flat_column(column: pa.ChunkedArray, key: str) -> np.ndarray:
         raise PosaError(f"the column {key!r} holds empty cells: expected a number in every frame")
     if values.dtype.kind not in "biuf":
         raise PosaError(f"the column {key!r} holds {column.type}: expected numbers; choose another column")
-    if len(column) == 0 or len(values) % len(column):
+    if len(column) == 0 or _is_ragged(column):
         raise PosaError(f"the column {key!r} has rows of different lengths, or none at all")
     return values.reshape(len(column), -1)
+
+
+def _is_ragged(column: pa.ChunkedArray) -> bool:
+    """Whether lists of one level are of different lengths."""
+    sizes: dict[int, set[int]] = {}
+    for chunk in column.chunks:
+        flat, level = (chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk), 0
+        while any(is_kind(flat.type) for is_kind in LISTS):
+            sizes.setdefault(level, set()).update(pc.list_value_length(flat).unique().to_pylist())
+            flat, level = flat.flatten(), level + 1
+    return any(len(lengths) > 1 for lengths in sizes.values())
 
 
 def flat_values(column: pa.ChunkedArray) -> tuple[np.ndarray, int]:

@@ -90,8 +90,7 @@ def read_layout(root: Path) -> tuple[Layout | None, list[Finding]]:
     wrong = [name for name, kind in NEEDED_INFO.items() if not isinstance(info.get(name), kind)]
     if wrong or not info["fps"] > 0:
         return None, [Finding("info", INFO_FILE, f"expected usable values of {', '.join(wrong or ['fps'])}")]
-    problem = _feature_problem(info["features"]) or _path_problem(info)
-    if problem:
+    if problem := _path_problem(info):
         return None, [Finding("info", INFO_FILE, problem)]
     tasks, findings = _read_tasks(root, info)
     episodes, episode_findings = _read_episodes(root, info)
@@ -102,14 +101,6 @@ def read_layout(root: Path) -> tuple[Layout | None, list[Finding]]:
     findings += [*_check_episodes(layout), *_check_videos(layout), *_check_goals(layout)]
     lengths = episodes["length"]
     return None if ((lengths < 0) | (lengths > LONGEST_EPISODE)).any() else layout, findings
-
-
-def _feature_problem(features: dict[str, Any]) -> str | None:
-    for key, item in features.items():
-        expected = isinstance(item, dict) and isinstance(item.get("dtype"), str) and isinstance(item.get("shape"), list)
-        if not expected:
-            return f"the feature {key} has no dtype or no shape"
-    return None
 
 
 def _path_problem(info: dict[str, Any]) -> str | None:

@@ -140,10 +140,7 @@ def _read_group(
         try:
             columns[key] = flat_column(table[key], key)
         except PosaError as error:
-            _lost(tables, "empty-cell", path, str(error), owners)
-            return None
-        if columns[key].dtype.kind not in "biuf":
-            _lost(tables, "wrong-type", path, f"{key} holds {table.schema.field(key).type}, not numbers", owners)
+            _lost(tables, "bad-column", path, str(error), owners)
             return None
         size = int(np.prod(layout.features[key]["shape"]))
         if columns[key].shape[1] != size:
