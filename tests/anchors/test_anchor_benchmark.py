@@ -3,10 +3,12 @@
 import os
 
 import pytest
+import yaml
 from toy_dataset import make_dataset
 
 from posa_vla.anchors.benchmark import label_time, main
 from posa_vla.errors import PosaError
+from posa_vla.rigs import load_rig
 
 
 def test_the_table_has_a_line_for_each_measure(capsys):
@@ -18,9 +20,12 @@ def test_the_table_has_a_line_for_each_measure(capsys):
 
 def test_timing_the_command_leaves_nothing_behind(tmp_path):
     root = make_dataset(tmp_path / "toy", labelled=False)
-    frames, seconds = label_time(root, "tabletop")
+    rig = load_rig("tabletop").to_dict()
+    del rig["state_pose"], rig["gripper"]["width"]  # the toy's state holds anything
+    (tmp_path / "rig.yaml").write_text(yaml.safe_dump(rig))
+    frames, seconds = label_time(root, str(tmp_path / "rig.yaml"))
     assert frames == 54 and seconds > 0
-    assert os.listdir(tmp_path) == ["toy"]
+    assert sorted(os.listdir(tmp_path)) == ["rig.yaml", "toy"]
 
 
 def test_a_command_that_fails_says_its_own_sentence(tmp_path):

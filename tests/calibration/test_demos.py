@@ -187,7 +187,7 @@ def test_places_on_a_line_or_close_together_do_not_determine_the_camera():
 def test_a_lone_camera_is_called_image(tmp_path):
     (tmp_path / "meta").mkdir()
     feature = {"dtype": "image", "shape": [48, 64, 3], "names": ["height", "width", "channels"]}
-    info = {"codebase_version": "v3.0", "features": {"observation.image": feature}}
+    info = {"codebase_version": "v3.0", "fps": 20, "total_frames": 9, "features": {"observation.image": feature}}
     (tmp_path / "meta/info.json").write_text(json.dumps(info))
     assert image_size(tmp_path, "image") == (64, 48)
 
