@@ -11,11 +11,9 @@ CONDITION = "objects"
 
 def warning_of_known_pairs(root: Path, options: EnvOptions) -> str | None:
     """What to say if the training dataset in `root` names pairs that `CONDITION` would hold out; None otherwise."""
-    from posa_vla.sim.conditions import check_names, split_pairs
-    from posa_vla.sim.objects import CATEGORIES, COLOURS
+    from posa_vla.sim.conditions import chosen_pairs
 
-    categories = check_names("category", options.categories, CATEGORIES)
-    pairs = split_pairs(categories, check_names("colour", options.colours, COLOURS), options.held_out).held_out
+    pairs = chosen_pairs(options.categories, options.colours, options.held_out).held_out
     names, sentences = [" ".join(pair) for pair in pairs], read_sentences(root).values()
     known = [name for name in names if any(name in sentence for sentence in sentences)]
     if not known:

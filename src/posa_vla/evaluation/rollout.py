@@ -164,14 +164,10 @@ def check_conditions(conditions: Sequence[str], split: str) -> None:
 
 def check_names(options: EnvOptions) -> None:
     """Raise PosaError on a name that the suite does not have, before an environment is built."""
-    from posa_vla.sim import conditions, families, objects
+    from posa_vla.sim import conditions, families
 
     families.get_family(options.family)
-    conditions.split_pairs(
-        conditions.check_names("category", options.categories, objects.CATEGORIES),
-        conditions.check_names("colour", options.colours, objects.COLOURS),
-        options.held_out,
-    )
+    conditions.chosen_pairs(options.categories, options.colours, options.held_out)
 
 
 def evaluate(

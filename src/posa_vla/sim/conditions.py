@@ -97,6 +97,14 @@ def split_pairs(
     return Pairs(*(tuple((colours[j], categories[i]) for i, j in cells) for cells in (seen, out)))
 
 
+def chosen_pairs(
+    categories: tuple[str, ...] | None, colours: tuple[str, ...] | None, held_out: tuple[str, ...] | None
+) -> Pairs:
+    """`split_pairs` of names as a user chooses them, None for all; raises on a name that the suite does not have."""
+    kinds = check_names("category", categories, CATEGORIES)
+    return split_pairs(kinds, check_names("colour", colours, COLOURS), held_out)
+
+
 def _without(held_out: tuple[str, ...], pairs: list[Pair]) -> Pairs:
     """The pairs without those named, and those named; raises where one is not among them or none is left."""
     by_name = {" ".join(pair): pair for pair in pairs}

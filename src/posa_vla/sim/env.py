@@ -13,15 +13,14 @@ from posa_vla.sim.conditions import (
     EXTRA_DISTRACTORS,
     OCCLUSION,
     check_condition,
-    check_names,
+    chosen_pairs,
     episode_seed,
-    split_pairs,
 )
 from posa_vla.sim.episode import Episode, Options
 from posa_vla.sim.families import get_family
 from posa_vla.sim.fixtures import Fixtures, add_screen
 from posa_vla.sim.kinematics import axis_angle_from_quaternion
-from posa_vla.sim.objects import CATEGORIES, COLOURS, VISIBLE
+from posa_vla.sim.objects import VISIBLE
 from posa_vla.sim.renderer import SceneRenderer
 from posa_vla.sim.robot import FINGER_OPEN, Robot
 from posa_vla.sim.scene import NEUTRAL, TABLE_CENTRE, TABLE_HALF, TIMESTEP, build_scene, scene_ids
@@ -117,8 +116,7 @@ class TabletopEnv(gym.Env):
         held_out: tuple[str, ...] | None = None,
     ):
         episode_seed(split, 0)  # raises on an unknown split
-        kinds = check_names("category", categories, CATEGORIES)
-        pairs = split_pairs(kinds, check_names("colour", colours, COLOURS), held_out)
+        pairs = chosen_pairs(categories, colours, held_out)
         if not 16 <= image_size <= 2048:
             raise PosaError(f"image_size must lie in 16 … 2048 pixels, found {image_size}")
         if num_distractors < 0 or (episode_length is not None and episode_length < 1):

@@ -138,12 +138,9 @@ def complete(config: RecordConfig) -> RecordConfig:
 def check_names(config: RecordConfig) -> None:
     """Raise on names the suite does not have, each with the list of valid ones."""
     from posa_vla.sim import conditions
-    from posa_vla.sim.objects import CATEGORIES, COLOURS
 
     conditions.check_condition(config.condition)
-    categories = conditions.check_names("category", names(config.categories), CATEGORIES)
-    colours = conditions.check_names("colour", names(config.colours), COLOURS)
-    conditions.split_pairs(categories, colours, held_out(config))
+    conditions.chosen_pairs(names(config.categories), names(config.colours), held_out(config))
 
 
 def check_numbers(config: RecordConfig) -> None:
