@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lerobot.datasets import LeRobotDataset
+from lerobot.datasets.video_utils import StreamingVideoEncoder
 from recording_fake import FakeEnv, FakeExpert, make_fake
 
 from posa_vla import contract
@@ -18,6 +19,7 @@ from posa_vla.sim.expert import Expert
 from posa_vla.sim.recording import RecordConfig, record
 from posa_vla.sim.recording_episode import CORRELATION, ROTATION_SHARE, demonstrate, fumble, perturbation
 from posa_vla.sim.recording_shards import RECORDING_FILE, column_stats
+from posa_vla.sim.recording_video import VideoOptions, byte_stats, write_video
 from posa_vla.sim.recording_workers import RETRY_STRIDE
 
 COLUMNS = (contract.STATE, contract.ACTION, contract.EE_POSE, contract.TASK_INDEX, "episode_index", "timestamp")
@@ -203,6 +205,33 @@ def test_statistics_are_those_of_all_rows(recorded):
     np.testing.assert_allclose(stats["q99"], np.quantile(values, 0.99, axis=0), atol=1e-6)
     assert stats["count"] == len(values)
     assert set(stats) == set(load(recorded).meta.stats["timestamp"]) == set(column_stats(values))
+
+
+def test_statistics_of_pictures_count_every_byte():
+    frames = np.random.default_rng(3).integers(7, 201, (4, 9, 11, 3), dtype=np.uint8)
+    frames[..., 2] = 90
+    pixels = frames.reshape(-1, 3).astype(float)
+    stats = byte_stats(frames)
+    for name in ("min", "max", "mean", "std"):
+        np.testing.assert_allclose(stats[name], getattr(pixels, name)(0), rtol=1e-12, atol=1e-12)
+    for q in (0.01, 0.1, 0.5, 0.9, 0.99):
+        exact = np.quantile(pixels, q, axis=0, method="inverted_cdf")
+        np.testing.assert_array_equal(stats[f"q{round(100 * q):02d}"], exact)
+    assert stats["count"].tolist() == [len(pixels)]
+
+
+def test_video_is_the_one_that_lerobot_streams(tmp_path):
+    frames = np.random.default_rng(4).integers(0, 256, (12, 32, 48, 3), dtype=np.uint8)
+    encoder = VideoOptions(32, "h264", "yuv444p", 18, "ultrafast", 2).encoder()
+    write_video(tmp_path / "ours.mp4", frames, 20, encoder)
+    theirs = StreamingVideoEncoder(20, encoder, queue_maxsize=len(frames), encoder_threads=1)
+    theirs.start_episode(["head"], tmp_path)
+    for frame in frames:
+        theirs.feed_frame("head", frame)
+    path, stats = theirs.finish_episode()["head"]
+    assert (tmp_path / "ours.mp4").read_bytes() == path.read_bytes()
+    for name, value in byte_stats(frames).items():
+        np.testing.assert_allclose(value, stats[name], atol=1.0)  # theirs come from bins and float32
 
 
 def test_content_does_not_depend_on_the_number_of_workers(recorded, tmp_path):

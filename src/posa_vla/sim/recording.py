@@ -21,7 +21,8 @@ from tqdm import tqdm
 import posa_vla
 from posa_vla.data.files import alone_in, write_json
 from posa_vla.errors import PosaError, unknown_name
-from posa_vla.sim.recording_shards import SHARDS, VideoOptions, explained, merge_shards, shard_path
+from posa_vla.sim.recording_shards import SHARDS, explained, merge_shards, shard_path
+from posa_vla.sim.recording_video import VideoOptions
 from posa_vla.sim.recording_workers import RETRY_STRIDE, Job, Recipe, run
 
 OPTIONS_FILE = "options.json"
@@ -206,15 +207,13 @@ def record(config: RecordConfig, make_env: Callable[[RecordConfig], tuple[Any, A
     config = complete(config)
     check_numbers(config)
     check_output(config.output)
-    steps, fumbles = config.episode_length, config.fumbles
-    assert steps is not None and fumbles is not None
+    assert config.fumbles is not None
     recipe = Recipe(
         make_env=functools.partial(make_env, config),
         repo_id=config.repo_id,
         seed=config.seed,
         action_noise=config.action_noise,
-        fumbles=fumbles,
-        max_steps=steps,
+        fumbles=config.fumbles,
         visibility=config.visibility,
         contact=bool(config.contact),
         video=VideoOptions(config.image_size, config.vcodec, config.pix_fmt, config.crf, config.preset, config.gop),

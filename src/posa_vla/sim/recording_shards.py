@@ -19,14 +19,13 @@ import av.logging
 import datasets
 import numpy as np
 import pandas as pd
-from lerobot.configs import RGBEncoderConfig
-from lerobot.datasets import LeRobotDataset
 from lerobot.datasets.aggregate import aggregate_datasets
 from lerobot.datasets.io_utils import load_info, load_stats, write_stats
 
 from posa_vla import contract
 from posa_vla.errors import PosaError
 from posa_vla.sim.recording_episode import Demonstration
+from posa_vla.sim.recording_video import QUANTILES, RecordedDataset, VideoOptions
 
 FPS = 20
 SHARD_FILE = "meta/posa_shard.json"
@@ -37,40 +36,10 @@ RECORDING_FILE = "meta/posa_recording.json"
 STATE_NAMES = ["ee_x", "ee_y", "ee_z", "ee_rx", "ee_ry", "ee_rz", "finger_left", "finger_right"]
 ACTION_NAMES = ["delta_x", "delta_y", "delta_z", "delta_rx", "delta_ry", "delta_rz", "gripper"]
 EE_POSE_NAMES = ["x", "y", "z", "qw", "qx", "qy", "qz"]
-QUANTILES = (0.01, 0.10, 0.50, 0.90, 0.99)
 
 VIDEO_FILE_MB = 32
 """Size at which a new video file begins. Merging rewrites the file in progress once per shard, so that LeRobot's
 own 200 MB took two minutes for 2,000 demonstrations."""
-
-
-@dataclass(frozen=True)
-class VideoOptions:
-    """How frames are stored. H.264 with a key frame every second frame decodes fast at random positions.
-
-    Args:
-        image_size: side of the square images, pixels.
-        vcodec: encoder, one that LeRobot knows.
-        crf: quality, lower is better.
-        preset: the encoder's speed.
-        gop: frames from one key frame to the next.
-        pix_fmt: how pixels are stored.
-    """
-
-    image_size: int
-    vcodec: str
-    pix_fmt: str
-    crf: int
-    preset: str
-    gop: int
-
-    def encoder(self) -> RGBEncoderConfig:
-        try:
-            return RGBEncoderConfig(
-                vcodec=self.vcodec, pix_fmt=self.pix_fmt, crf=self.crf, preset=self.preset or None, g=self.gop
-            )
-        except ValueError as error:
-            raise PosaError(f"the video options were refused: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -120,7 +89,6 @@ def write_shard(
     path: Path,
     repo_id: str,
     video: VideoOptions,
-    max_steps: int,
     episodes: Iterator[tuple[Demonstration, list[int]]],
     table: dict[str, dict],
 ) -> None:
@@ -133,15 +101,15 @@ def write_shard(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         with explained(path), temporary_files_in(temporary):
-            _write_episodes(temporary, repo_id, video, max_steps, episodes, table)
+            _write_episodes(temporary, repo_id, video, episodes, table)
             os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def _write_episodes(root: Path, repo_id: str, video: VideoOptions, max_steps: int, episodes, table: dict) -> None:
-    dataset = LeRobotDataset.create(
+def _write_episodes(root: Path, repo_id: str, video: VideoOptions, episodes, table: dict) -> None:
+    dataset = RecordedDataset.create(
         repo_id,
         fps=FPS,
         features=table,
@@ -149,8 +117,6 @@ def _write_episodes(root: Path, repo_id: str, video: VideoOptions, max_steps: in
         robot_type="posa_tabletop",
         rgb_encoder=video.encoder(),
         streaming_encoding=True,
-        encoder_queue_maxsize=max_steps + 1,  # LeRobot drops frames when this queue is full
-        encoder_threads=1,
     )
     report = ShardReport([], [], 0, {})
     try:
@@ -168,7 +134,7 @@ def _write_episodes(root: Path, repo_id: str, video: VideoOptions, max_steps: in
     (root / SHARD_FILE).write_text(json.dumps(asdict(report) | {"frames": frames}))
 
 
-def _add_episode(dataset: LeRobotDataset, demonstration: Demonstration) -> None:
+def _add_episode(dataset: RecordedDataset, demonstration: Demonstration) -> None:
     for t in range(len(demonstration)):
         row = {contract.image_key(name): frames[t] for name, frames in demonstration.images.items()}
         row[contract.STATE] = demonstration.state[t]

@@ -13,7 +13,8 @@ from typing import Any
 
 from posa_vla.errors import PosaError
 from posa_vla.sim.recording_episode import Demonstration, demonstrate
-from posa_vla.sim.recording_shards import VideoOptions, features, write_shard
+from posa_vla.sim.recording_shards import features, write_shard
+from posa_vla.sim.recording_video import VideoOptions
 
 RETRY_STRIDE = 1_000_000
 """Seed distance between the attempts at one episode. Each episode has its own seeds, so that which seeds
@@ -37,7 +38,6 @@ class Recipe:
         seed: the seed of episode 0; episode i uses seed + i.
         action_noise: standard deviation of the executed actions' noise, action units.
         fumbles: share of the episodes in which the hand closes and lifts on its own once.
-        max_steps: the longest episode, control steps.
         video: how frames are stored.
         visibility: also record contract.VISIBILITY.
         contact: also record contract.CONTACT.
@@ -48,7 +48,6 @@ class Recipe:
     seed: int
     action_noise: float
     fumbles: float
-    max_steps: int
     video: VideoOptions
     visibility: bool = False
     contact: bool = False
@@ -77,7 +76,7 @@ class Recorder:
         episodes = (self._episode(index) for index in range(job.start, job.stop))
         recipe = self.recipe
         table = features(recipe.video.image_size, recipe.visibility, recipe.contact)
-        write_shard(job.path, recipe.repo_id, recipe.video, recipe.max_steps, episodes, table)
+        write_shard(job.path, recipe.repo_id, recipe.video, episodes, table)
 
     def close(self) -> None:
         if self.env is not None:
