@@ -16,7 +16,7 @@ from posa_vla.calibration.mark_command import main as mark
 from posa_vla.calibration.marks import Marks, read_marks
 from posa_vla.calibration.poses import EpisodePoses, image_size, read_poses
 from posa_vla.calibration.rigfile import GripperArgs, PoseArgs, open_rig
-from posa_vla.data.label_inputs import EpisodeRows
+from posa_vla.data.label_episodes import EpisodeRows
 from posa_vla.errors import PosaError
 from posa_vla.rigs import load_rig
 

@@ -16,7 +16,7 @@ from posa_vla.calibration.mark_command import grasp_rows
 from posa_vla.calibration.mark_command import main as mark
 from posa_vla.calibration.marks import Marks
 from posa_vla.calibration.poses import EpisodePoses
-from posa_vla.data.label_inputs import EpisodeRows
+from posa_vla.data.label_episodes import EpisodeRows
 from posa_vla.errors import PosaError
 
 TOOL = (0.0, 0.01, 0.05)

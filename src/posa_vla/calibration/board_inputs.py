@@ -10,7 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from posa_vla.anchors.pose import RotationFormat, world_from_ee
-from posa_vla.data.label_inputs import FARTHEST_POSITION, UNIT_TOLERANCE
+from posa_vla.data.label_poses import FARTHEST_POSITION, UNIT_TOLERANCE
 from posa_vla.errors import PosaError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")

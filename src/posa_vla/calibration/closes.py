@@ -10,7 +10,7 @@ from posa_vla.anchors.interaction import next_event
 from posa_vla.anchors.pose import EE, WORLD, Transform
 from posa_vla.calibration.poses import EpisodePoses
 from posa_vla.data.detection import detect_all, detector_columns
-from posa_vla.data.label_inputs import check_columns
+from posa_vla.data.label_features import check_columns
 from posa_vla.data.tables import read_columns, read_info
 from posa_vla.errors import PosaError
 from posa_vla.rigs import Rig

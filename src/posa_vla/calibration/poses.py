@@ -7,7 +7,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from posa_vla.data.features import colour_cameras, image_sides
-from posa_vla.data.label_inputs import EpisodeRows, hand_poses, split_episodes
+from posa_vla.data.label_episodes import EpisodeRows, split_episodes
+from posa_vla.data.label_poses import hand_poses
 from posa_vla.data.tables import read_columns, read_info
 from posa_vla.errors import PosaError
 from posa_vla.rigs import Rig

@@ -12,9 +12,9 @@ from posa_vla.anchors.detectors import DetectorConfig, Signals, detect
 from posa_vla.anchors.dwell import DwellConfig
 from posa_vla.anchors.events import CONTACT, DETECTORS, DWELL, GRIPPER, Interactions
 from posa_vla.anchors.pose import Transform
-from posa_vla.data.label_inputs import (
+from posa_vla.data.label_episodes import EpisodeRows
+from posa_vla.data.label_signals import (
     OTHER_DETECTORS,
-    EpisodeRows,
     check_width,
     contact_column,
     contact_values,

@@ -18,7 +18,9 @@ from posa_vla.anchors.detectors import DetectorConfig
 from posa_vla.anchors.dwell import DwellConfig
 from posa_vla.anchors.pose import Transform
 from posa_vla.data.detection import Detection, check_found, detect_all, detector_columns
-from posa_vla.data.label_inputs import check_features, hand_poses, split_episodes
+from posa_vla.data.label_episodes import split_episodes
+from posa_vla.data.label_features import check_features
+from posa_vla.data.label_poses import hand_poses
 from posa_vla.data.tables import read_columns, read_info
 from posa_vla.errors import PosaError
 from posa_vla.rigs import Rig, load_rig

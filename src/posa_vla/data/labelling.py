@@ -28,14 +28,9 @@ from posa_vla.data.label_checks import (
     check_views,
     in_view,
 )
-from posa_vla.data.label_inputs import (
-    check_features,
-    check_rotation_names,
-    check_sizes,
-    hand_poses,
-    rig_of_each_episode,
-    split_episodes,
-)
+from posa_vla.data.label_episodes import rig_of_each_episode, split_episodes
+from posa_vla.data.label_features import check_features, check_rotation_names, check_sizes
+from posa_vla.data.label_poses import hand_poses
 from posa_vla.data.label_visibility import check_visibility, with_visibility
 from posa_vla.data.rewriting import NewColumn, write_with_columns
 from posa_vla.data.tables import read_columns, read_info

@@ -11,7 +11,8 @@ import draccus
 import numpy as np
 
 from posa_vla.contract import ACTION, EE_POSE
-from posa_vla.data.label_inputs import check_features, split_episodes
+from posa_vla.data.label_episodes import split_episodes
+from posa_vla.data.label_features import check_features
 from posa_vla.data.labelling import DatasetArgs
 from posa_vla.data.tables import read_columns, read_info
 from posa_vla.errors import PosaError

@@ -9,7 +9,7 @@ import numpy as np
 from posa_vla.anchors.events import GRIPPER
 from posa_vla.contract import ANCHOR_NAMES, END_ANCHOR, TASK_ANCHOR
 from posa_vla.data.label_checks import in_view
-from posa_vla.data.label_inputs import FARTHEST_POSITION, UNIT_TOLERANCE
+from posa_vla.data.label_poses import FARTHEST_POSITION, UNIT_TOLERANCE
 from posa_vla.inspection.subject import Subject
 from posa_vla.rigs import PoseSource
 

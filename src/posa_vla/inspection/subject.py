@@ -15,17 +15,10 @@ from posa_vla.anchors.label import EpisodeLabels, label_interactions
 from posa_vla.anchors.pose import Transform, world_from_ee
 from posa_vla.contract import ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION, TASK_INDEX
 from posa_vla.data.detection import detector_columns, recorded_detectors
-from posa_vla.data.label_inputs import (
-    EpisodeRows,
-    check_features,
-    contact_column,
-    contact_values,
-    finger_width,
-    hand_poses,
-    rig_of_each_episode,
-    split_episodes,
-    unchecked_gripper_signal,
-)
+from posa_vla.data.label_episodes import EpisodeRows, rig_of_each_episode, split_episodes
+from posa_vla.data.label_features import check_features
+from posa_vla.data.label_poses import hand_poses
+from posa_vla.data.label_signals import contact_column, contact_values, finger_width, unchecked_gripper_signal
 from posa_vla.data.tables import read_columns, read_info
 from posa_vla.data.tasks import read_sentences
 from posa_vla.errors import PosaError

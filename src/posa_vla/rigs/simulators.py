@@ -21,7 +21,8 @@ import yaml
 from posa_vla.anchors.marker import Ball
 from posa_vla.anchors.pose import Transform, world_from_ee
 from posa_vla.contract import OBS_IMAGES, STATE
-from posa_vla.data.label_inputs import EpisodeRows, hand_poses
+from posa_vla.data.label_episodes import EpisodeRows
+from posa_vla.data.label_poses import hand_poses
 from posa_vla.errors import PosaError
 from posa_vla.rigs import Rig
 
