@@ -19,7 +19,7 @@ from policy_folders import act_config, posa_config, save_policy
 from toy_dataset import make_dataset
 
 from posa_vla import contract
-from posa_vla.anchors.interaction import InteractionConfig, find_interactions
+from posa_vla.anchors.interaction import find_interactions
 from posa_vla.cli import main as posa_vla
 from posa_vla.data.labelling import label_dataset
 from posa_vla.errors import PosaError
@@ -27,8 +27,8 @@ from posa_vla.inspection import recording
 from posa_vla.inspection.events import explain
 from posa_vla.inspection.frames import FrameReader
 from posa_vla.inspection.predictions import Predictions, error_table
-from posa_vla.inspection.subject import open_subject
-from posa_vla.rigs import load_rig
+from posa_vla.inspection.subject import Gripper, open_subject
+from posa_vla.rigs import GripperSource, GripperWidth, load_rig
 
 QUICK = ("--motion_episodes=0", "--episodes=3")
 
@@ -247,8 +247,8 @@ def test_errors_are_of_known_labels_in_the_picture_in_pixels_of_the_stored_image
 def test_every_decision_of_the_detector_is_explained():
     signal = np.array([0.0, 0, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 0, 0])
     width = np.where((signal > 0.5) & (np.arange(17) < 9), 0.0, 0.03)
-    config = InteractionConfig()
-    decisions = explain(signal, width, config, find_interactions(signal, config, width))
+    source = GripperSource(width=GripperWidth("fingers", (0,), 0.03))
+    decisions = explain(find_interactions(signal, source.thresholds, width), Gripper(source, signal, width))
     assert [(one.frame, one.kind, one.taken) for one in decisions] == [
         (2, "bounce", False),
         (5, "dropped", False),

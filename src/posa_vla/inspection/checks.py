@@ -114,8 +114,8 @@ def _where(subject: Subject, bad: np.ndarray) -> str:
 
 
 def _gripper(subject: Subject) -> Check:
-    config = subject.rig.gripper.thresholds
-    low, high = float(subject.signal.min()), float(subject.signal.max())
+    config, signal = subject.gripper.source.thresholds, subject.gripper.signal
+    low, high = float(signal.min()), float(signal.max())
     found = f"scaled signal from {low:.2f} (0 is open) to {high:.2f} (1 is closed)"
     if subject.detectors.names != (GRIPPER,):
         return Check("Gripper", "good", f"{found}; detectors: {', '.join(subject.detectors.names)}")
@@ -127,9 +127,7 @@ def _gripper(subject: Subject) -> Check:
     if low < -0.25 or high > 1.25:
         cause = "beyond the rig's open and closed values: correct them, or another column is meant"
         return Check("Gripper", "look", found, cause)
-    still = [
-        str(episode.number) for episode in subject.episodes if np.ptp(subject.signal[episode.rows]) < config.close_above
-    ]
+    still = [str(episode.number) for episode in subject.episodes if np.ptp(signal[episode.rows]) < config.close_above]
     if still:
         cause = "it does not move in some episodes: a failed demonstration, or a task without a grasp"
         return Check("Gripper", "look", f"{found}; still in {len(still)} episodes ({_some(still)})", cause)

@@ -6,6 +6,7 @@ import numpy as np
 
 from posa_vla.anchors.events import GRIPPER, Event, Interactions
 from posa_vla.anchors.interaction import InteractionConfig, closed_states
+from posa_vla.inspection.subject import Gripper, Subject
 
 
 @dataclass(frozen=True)
@@ -29,32 +30,28 @@ class Decision:
     why: str
 
 
-def explain(
-    signal: np.ndarray,
-    width: np.ndarray | None,
-    config: InteractionConfig,
-    interactions: Interactions,
-    with_gripper: bool = True,
-) -> list[Decision]:
+def explain_episode(subject: Subject, number: int) -> list[Decision]:
+    """`explain` for one of the subject's episodes (position)."""
+    gripper = subject.gripper.part(subject.episodes[number].rows) if subject.detectors.uses(GRIPPER) else None
+    return explain(subject.labels[number].interactions, gripper)
+
+
+def explain(interactions: Interactions, gripper: Gripper | None) -> list[Decision]:
     """Every change of one episode's gripper and every event of the other detectors, in order.
 
     Args:
-        signal: (T,), 0 open … 1 closed.
-        width: (T,), finger width in metres, or None.
-        config: the thresholds that were used.
-        interactions: what the detectors made of them.
-        with_gripper: whether the gripper was one of the detectors; otherwise its changes mean nothing.
+        interactions: what the detectors made of the episode.
+        gripper: in it, or None where it was not among the detectors: its changes mean nothing then.
     """
     others = [event for event in interactions.events + interactions.merged if event.detector != GRIPPER]
     decisions = [explain_detected(event) for event in others]
-    if with_gripper:
-        decisions += _gripper_decisions(signal, width, config, interactions)
+    if gripper is not None:
+        decisions += _gripper_decisions(interactions, gripper)
     return sorted(decisions, key=lambda decision: decision.frame)
 
 
-def _gripper_decisions(
-    signal: np.ndarray, width: np.ndarray | None, config: InteractionConfig, interactions: Interactions
-) -> list[Decision]:
+def _gripper_decisions(interactions: Interactions, gripper: Gripper) -> list[Decision]:
+    signal, width, config = gripper.signal, gripper.width, gripper.source.thresholds
     closed = closed_states(signal, config)
     changes = np.flatnonzero(np.diff(closed.astype(np.int8))) + 1
     ends = np.append(changes, len(signal))[1:]

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posa_vla import __version__
-from posa_vla.anchors.events import GRIPPER
 from posa_vla.contract import ANCHOR_NAMES
 from posa_vla.inspection.checks import Check
-from posa_vla.inspection.events import explain
+from posa_vla.inspection.events import explain_episode
 from posa_vla.inspection.frames import FrameReader
 from posa_vla.inspection.pictures import contact_sheets, filmstrip, spread
 from posa_vla.inspection.predictions import NEAR, Predictions, error_chart, error_table, worst_frames
@@ -77,10 +76,7 @@ def _guess(one: Agreement) -> dict[str, Any]:
 
 def _episode(subject: Subject, reader: FrameReader, number: int) -> dict[str, Any]:
     rows = subject.episodes[number].rows
-    width = None if subject.width is None else subject.width[rows]
-    thresholds = subject.rig.gripper.thresholds
-    interactions = subject.labels[number].interactions
-    decisions = explain(subject.signal[rows], width, thresholds, interactions, subject.detectors.uses(GRIPPER))
+    decisions = explain_episode(subject, number)
     return {
         "number": subject.episodes[number].number,
         "task": subject.tasks[number],

@@ -7,12 +7,11 @@ import cv2
 import numpy as np
 
 from posa_vla.anchors.camera import Camera
-from posa_vla.anchors.events import GRIPPER
 from posa_vla.contract import ANCHOR_NAMES
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.overlay import END_COLOUR, TASK_COLOUR
 from posa_vla.inspection.checks import inside
-from posa_vla.inspection.events import explain
+from posa_vla.inspection.events import explain_episode
 from posa_vla.inspection.frames import FrameReader
 from posa_vla.inspection.subject import Subject
 
@@ -61,17 +60,14 @@ def _episode(rr: Any, stream: Any, subject: Subject, reader: FrameReader, number
         stream.log(f"{place}/world/{camera.name}", view, static=True)
     for frame, row in enumerate(every_row):
         stream.set_time("frame", sequence=frame)
-        stream.log(f"{place}/gripper", rr.Scalars(float(subject.signal[row])))
+        stream.log(f"{place}/gripper", rr.Scalars(float(subject.gripper.signal[row])))
         stream.log(f"{place}/world/hand", rr.Points3D([position[frame]], colors=[END_COLOUR], radii=0.01))
         for c, camera in enumerate(rig.cameras):
             entity = f"{place}/world/{camera.name}"
             matrix = camera.cam_from_world(subject.poses_of(slice(row, row + 1))).inverse().matrix.reshape(-1, 4, 4)[0]
             stream.log(entity, rr.Transform3D(translation=matrix[:3, 3], mat3x3=matrix[:3, :3]))
             _picture(rr, stream, entity, *_unflipped(camera, images[camera.name][frame], subject.anchors[row, c]))
-    width = None if subject.width is None else subject.width[rows]
-    interactions = subject.labels[number].interactions
-    with_gripper = subject.detectors.uses(GRIPPER)
-    for one in explain(subject.signal[rows], width, rig.gripper.thresholds, interactions, with_gripper):
+    for one in explain_episode(subject, number):
         stream.set_time("frame", sequence=one.frame)
         stream.log(f"{place}/events", rr.TextLog(f"{one.detector}, {one.kind}: {one.why}"))
 

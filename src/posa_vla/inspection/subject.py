@@ -22,9 +22,28 @@ from posa_vla.data.label_signals import contact_column, contact_values, finger_w
 from posa_vla.data.tables import read_columns, read_info
 from posa_vla.data.tasks import read_sentences
 from posa_vla.errors import PosaError
-from posa_vla.rigs import PoseSource, Rig, load_rig, parse_rig
+from posa_vla.rigs import GripperSource, PoseSource, Rig, load_rig, parse_rig
 
 GRIPPER_ALONE = DetectorConfig()
+
+
+@dataclass(frozen=True)
+class Gripper:
+    """A gripper as it was recorded in T frames.
+
+    Args:
+        source: where, and the thresholds.
+        signal: (T,), scaled to 0 open … 1 closed.
+        width: (T,), measured finger width (m), or None.
+    """
+
+    source: GripperSource
+    signal: np.ndarray
+    width: np.ndarray | None
+
+    def part(self, rows: slice) -> "Gripper":
+        """The same in some of its frames."""
+        return Gripper(self.source, self.signal[rows], None if self.width is None else self.width[rows])
 
 
 @dataclass(frozen=True)
@@ -39,8 +58,7 @@ class Subject:
         columns: those that the rig needs, (N, numbers per frame).
         episodes: the rows of each episode.
         hand: world_from_ee (N, 4, 4), as recorded; the rig's tool is not in it.
-        signal: (N,), gripper scaled to 0 open … 1 closed.
-        width: (N,), measured finger width (m), or None.
+        gripper: N frames.
         labels: what `posa-vla label` makes of each episode with this rig.
         anchors: (N, C, 2, 4), the dataset's own where it has them, else those of ``labels``.
         stored: whether they are the dataset's own.
@@ -55,8 +73,7 @@ class Subject:
     columns: Mapping[str, np.ndarray]
     episodes: list[EpisodeRows]
     hand: Transform
-    signal: np.ndarray
-    width: np.ndarray | None
+    gripper: Gripper
     labels: list[EpisodeLabels]
     anchors: np.ndarray
     stored: bool
@@ -112,8 +129,11 @@ def subject_of(
     """`open_subject` of columns that are read already."""
     episodes = split_episodes(columns, info)
     hand = _poses_as_they_are(columns, rig, episodes)
-    signal = unchecked_gripper_signal(columns, rig.gripper, episodes)
-    width = finger_width(columns, rig.gripper, episodes)
+    gripper = Gripper(
+        rig.gripper,
+        unchecked_gripper_signal(columns, rig.gripper, episodes),
+        finger_width(columns, rig.gripper, episodes),
+    )
     placed = rig_of_each_episode(rig, root, columns, episodes)
     contacts = _contacts(columns, info, episodes, detectors)
     labels = []
@@ -121,17 +141,15 @@ def subject_of(
         rows = episode.rows
         pose = Transform(hand.dst, hand.src, hand.matrix[rows])
         position = pose.apply(np.asarray(here.pose.tool, dtype=np.float64))
-        fingers = None if width is None else width[rows]
-        signals = Signals(position, signal[rows], fingers, None if contacts is None else contacts[number])
-        interactions = detect(signals, detectors, here.gripper.thresholds, float(info["fps"]))
+        part = gripper.part(rows)
+        signals = Signals(position, part.signal, part.width, None if contacts is None else contacts[number])
+        interactions = detect(signals, detectors, gripper.source.thresholds, float(info["fps"]))
         labels.append(label_interactions(pose, interactions, here.cameras, here.pose.tool))
     anchors = np.concatenate([label.anchors for label in labels])
     if stored:
         anchors = _stored_anchors(root, info, columns, rig)
     tasks = _tasks(root, columns, episodes)
-    return Subject(
-        root, info, rig, placed, columns, episodes, hand, signal, width, labels, anchors, stored, tasks, detectors
-    )
+    return Subject(root, info, rig, placed, columns, episodes, hand, gripper, labels, anchors, stored, tasks, detectors)
 
 
 def _contacts(

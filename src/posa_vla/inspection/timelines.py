@@ -6,14 +6,14 @@ from posa_vla.contract import END_ANCHOR, TASK_ANCHOR
 from posa_vla.inspection.charts import Line, Mark, Panel, spans, timeline
 from posa_vla.inspection.checks import inside
 from posa_vla.inspection.events import Decision
-from posa_vla.inspection.subject import Subject
+from posa_vla.inspection.subject import Gripper, Subject
 
 
 def episode_timeline(subject: Subject, episode: int, decisions: list[Decision]) -> str:
     """An SVG element; shaded: a known anchor lies outside the picture."""
     rows = subject.episodes[episode].rows
     length = rows.stop - rows.start
-    panels = [*_gripper(subject, rows), _speed(subject, rows)]
+    panels = [*_gripper(subject.gripper.part(rows)), _speed(subject, rows)]
     for c, camera in enumerate(subject.rig.camera_names):
         panels.append(_camera(camera, subject.anchors[rows, c]))
     marks = [Mark(one.frame, "taken" if one.taken else "left", f"{one.kind}: {one.why}") for one in decisions]
@@ -22,14 +22,13 @@ def episode_timeline(subject: Subject, episode: int, decisions: list[Decision]) 
     return timeline(panels, marks, length, f"episode {number}, {length} frames: {what}")
 
 
-def _gripper(subject: Subject, rows: slice) -> list[Panel]:
-    config = subject.rig.gripper.thresholds
-    signal = subject.signal[rows]
+def _gripper(gripper: Gripper) -> list[Panel]:
+    config, signal = gripper.source.thresholds, gripper.signal
     low, high = min(0.0, float(signal.min())), max(1.0, float(signal.max()))
     lines = [Line(signal, "ink")]
     panels = [Panel("gripper", lines, low, high, rules=(config.open_below, config.close_above), note="1 is closed")]
-    if subject.width is not None and subject.rig.gripper.command is not None:
-        width = 1000 * subject.width[rows]
+    if gripper.width is not None and gripper.source.command is not None:
+        width = 1000 * gripper.width
         top = max(float(width.max()), 1.0)
         rule = (1000 * config.shut_width,)
         panels.append(Panel("fingers", [Line(width, "ink")], 0, round(top), rules=rule, note="mm apart"))
