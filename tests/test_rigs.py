@@ -57,6 +57,13 @@ def test_writing_a_rig_out_and_reading_it_again_changes_nothing():
     assert again.to_dict() == rig.to_dict() and rig.to_dict()["gripper"]["width"]["indices"] == [6, 7]
 
 
+@pytest.mark.parametrize("content", [changed(gripper=None), {**RIG, "gripper": None}])
+def test_a_robot_without_a_gripper_leaves_the_block_out(content):
+    rig = parse_rig(content)
+    assert rig.gripper is None and rig.to_dict()["gripper"] is None
+    assert parse_rig(yaml.safe_load(yaml.safe_dump(rig.to_dict()))).to_dict() == rig.to_dict()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

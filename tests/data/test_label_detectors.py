@@ -117,6 +117,25 @@ def test_without_the_gripper_its_columns_are_not_read(source, tmp_path):
         label_dataset(source, rig(gripper=lost), tmp_path / "other")
 
 
+def test_a_rig_without_a_gripper_labels_by_the_others_as_one_with_it_does(source, tmp_path):
+    detectors = with_force("contact", "dwell", "end")
+    label_dataset(source, rig(), tmp_path / "with", detectors=detectors)
+    provenance = label_dataset(source, rig(gripper=None), tmp_path / "without", detectors=detectors)
+    assert provenance["rig"]["gripper"] is None and "gripper" not in provenance["detectors"]
+    for key in (contract.ANCHORS, contract.STEPS_TO_INTERACTION):
+        np.testing.assert_array_equal(column(tmp_path / "without", key), column(tmp_path / "with", key))
+    assert open_subject(tmp_path / "without").labels[0].interactions.frames.tolist() == events(tmp_path / "without")
+
+
+@pytest.mark.parametrize("names", [("gripper",), ("gripper", "dwell")])
+def test_the_gripper_detector_without_a_gripper_is_refused_with_the_detectors_that_do_without(source, tmp_path, names):
+    with pytest.raises(
+        PosaError, match=r"'toy' has no gripper, which .* add its gripper block, or .*--detectors=dwell"
+    ):
+        label_dataset(source, rig(gripper=None), tmp_path / "out", detectors=DetectorConfig(names))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_missing_contact_column_names_those_that_may_be_meant(source, tmp_path):
     with pytest.raises(PosaError, match=rf"reads the column 'contact', which the dataset lacks: perhaps {FORCE} is"):
         label_dataset(source, rig(), tmp_path / "out", detectors=DetectorConfig(("contact",)))

@@ -65,19 +65,19 @@ class Signals:
     contact: np.ndarray | None = None
 
 
-def detect(signals: Signals, config: DetectorConfig, thresholds: InteractionConfig, fps: float) -> Interactions:
+def detect(signals: Signals, config: DetectorConfig, thresholds: InteractionConfig | None, fps: float) -> Interactions:
     """The interactions of one episode.
 
     Args:
         signals: see `Signals`.
         config: with the thresholds of dwell and contact resolved.
-        thresholds: of the gripper.
+        thresholds: of the gripper; None will do where it is not among the detectors.
         fps: frames per second.
     """
     found: list[Event] = []
     dropped = 0
     if config.uses(GRIPPER):
-        assert signals.gripper is not None
+        assert signals.gripper is not None and thresholds is not None
         of_gripper = find_interactions(signals.gripper, thresholds, signals.width)
         found.extend(of_gripper.events)
         dropped = of_gripper.dropped

@@ -20,10 +20,11 @@ from posa_vla.data.label_signals import (
     contact_values,
     finger_width,
     gripper_signal,
+    gripper_source,
     unchecked_gripper_signal,
 )
 from posa_vla.errors import PosaError
-from posa_vla.rigs import Rig
+from posa_vla.rigs import GripperSource, Rig
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def detector_columns(features: Mapping[str, Any], rig: Rig, config: DetectorConf
     """Dataset columns that the detectors read besides the pose's."""
     keys: set[str] = set()
     if config.uses(GRIPPER):
-        keys |= {source.column for source in (rig.gripper.command, rig.gripper.width) if source}
+        gripper = gripper_source(rig)
+        keys |= {source.column for source in (gripper.command, gripper.width) if source}
     if config.uses(CONTACT):
         keys.add(contact_column(features, config.contact))
     return keys
@@ -75,43 +77,88 @@ def detect_all(
         PosaError: a detector's signal is missing, broken, or says nothing.
     """
     tool = np.asarray(rig.pose.tool, dtype=np.float64)
-    gripper = width = None
+    gripper = width = thresholds = None
     if config.uses(GRIPPER):
-        gripper = _gripper(columns, rig, episodes, config)
-        width = finger_width(columns, rig.gripper, episodes)
-        if width is not None and rig.gripper.width is not None:
-            check_width(width, rig.gripper.width)
-    sizes: list[np.ndarray] | None = None
-    if config.uses(CONTACT):
-        key = contact_column(features, config.contact)
-        values = contact_values(columns, key, config.contact, episodes)
-        sizes = [contact.contact_size(values[item.rows], fps, config.contact.rest) for item in episodes]
-        resolved = contact.resolve(config.contact, sizes, f"the contact signal in {key}")
-        config = replace(config, contact=replace(resolved, column=key))
-    signals = [
-        Signals(
-            hands[number].apply(tool),
-            None if gripper is None else gripper[episode.rows],
-            None if width is None else width[episode.rows],
-            None if sizes is None else sizes[number],
-        )
-        for number, episode in enumerate(episodes)
-    ]
-    if config.uses(DWELL):
-        config = replace(config, dwell=dwell.resolve(config.dwell, [item.position for item in signals], fps))
-    interactions = [detect(item, config, rig.gripper.thresholds, fps) for item in signals]
+        source = gripper_source(rig)
+        thresholds = source.thresholds
+        gripper = _gripper(columns, source, episodes, config)
+        width = finger_width(columns, source, episodes)
+        if width is not None and source.width is not None:
+            check_width(width, source.width)
+    sizes = contact_sizes(columns, features, episodes, config, fps)
+    signals = signals_of_each([hand.apply(tool) for hand in hands], episodes, gripper, width, sizes)
+    config = resolve(config, features, signals, fps)
+    interactions = [detect(item, config, thresholds, fps) for item in signals]
     return Detection(config, signals, interactions)
 
 
+def signals_of_each(
+    positions: Sequence[np.ndarray],
+    episodes: list[EpisodeRows],
+    gripper: np.ndarray | None,
+    width: np.ndarray | None,
+    contacts: Sequence[np.ndarray] | None,
+) -> list[Signals]:
+    """What the detectors look at in each episode.
+
+    Args:
+        positions: (T, 3) of each: the hand in the world frame, metres.
+        episodes: the rows of each.
+        gripper, width: (N,) of all rows, or None.
+        contacts: (T,) of each, or None.
+    """
+    return [
+        Signals(
+            positions[number],
+            None if gripper is None else gripper[episode.rows],
+            None if width is None else width[episode.rows],
+            None if contacts is None else contacts[number],
+        )
+        for number, episode in enumerate(episodes)
+    ]
+
+
+def contact_sizes(
+    columns: Mapping[str, np.ndarray],
+    features: Mapping[str, Any],
+    episodes: list[EpisodeRows],
+    config: DetectorConfig,
+    fps: float,
+) -> list[np.ndarray] | None:
+    """The size of each episode's contact signal, (T,), or None where no detector reads it."""
+    if not config.uses(CONTACT):
+        return None
+    values = contact_values(columns, contact_column(features, config.contact), config.contact, episodes)
+    return [contact.contact_size(values[item.rows], fps, config.contact.rest) for item in episodes]
+
+
+def resolve(
+    config: DetectorConfig, features: Mapping[str, Any], signals: Sequence[Signals], fps: float
+) -> DetectorConfig:
+    """The detectors with the thresholds of dwell and contact that are None taken from all episodes together.
+
+    Raises:
+        PosaError: a signal says nothing, or never passes a threshold that was asked for.
+    """
+    if config.uses(CONTACT):
+        key = contact_column(features, config.contact)
+        sizes = [item.contact for item in signals if item.contact is not None]
+        resolved = contact.resolve(config.contact, sizes, f"the contact signal in {key}")
+        config = replace(config, contact=replace(resolved, column=key))
+    if config.uses(DWELL):
+        config = replace(config, dwell=dwell.resolve(config.dwell, [item.position for item in signals], fps))
+    return config
+
+
 def _gripper(
-    columns: Mapping[str, np.ndarray], rig: Rig, episodes: list[EpisodeRows], config: DetectorConfig
+    columns: Mapping[str, np.ndarray], source: GripperSource, episodes: list[EpisodeRows], config: DetectorConfig
 ) -> np.ndarray:
     """The scaled gripper (N,). Beside other detectors it may rest; alone, a gripper that never moves is an error."""
     if config.names != (GRIPPER,):
-        signal = unchecked_gripper_signal(columns, rig.gripper, episodes)
+        signal = unchecked_gripper_signal(columns, source, episodes)
         if np.ptp(signal) == 0:
             return signal
-    return gripper_signal(columns, rig.gripper, episodes)
+    return gripper_signal(columns, source, episodes)
 
 
 def describe_detectors(detection: Detection, rig: Rig) -> dict[str, Any]:
@@ -119,8 +166,9 @@ def describe_detectors(detection: Detection, rig: Rig) -> dict[str, Any]:
     config = detection.config
     content: dict[str, Any] = {"names": list(config.names), "merge_seconds": config.merge_seconds}
     if config.uses(GRIPPER):
-        signal = "gripper_command" if rig.gripper.command else "gripper_width"
-        content["gripper"] = {"signal": signal, "drops_closes_on_nothing": rig.gripper.width is not None}
+        source = gripper_source(rig)
+        signal = "gripper_command" if source.command else "gripper_width"
+        content["gripper"] = {"signal": signal, "drops_closes_on_nothing": source.width is not None}
     if config.uses(DWELL):
         content["dwell"] = asdict(config.dwell)
     if config.uses(CONTACT):

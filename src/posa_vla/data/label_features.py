@@ -7,6 +7,7 @@ import numpy as np
 
 from posa_vla.contract import ANCHORS, OBS_IMAGES, STEPS_TO_INTERACTION
 from posa_vla.data.features import colour_cameras, feature_names, image_sides, other_images
+from posa_vla.data.label_signals import gripper_source
 from posa_vla.errors import PosaError
 from posa_vla.rigs import JointSource, PoseSource, Rig
 
@@ -41,15 +42,20 @@ def check_features(features: Mapping[str, Any], rig: Rig, with_gripper: bool = T
 
 
 def check_columns(features: Mapping[str, Any], rig: Rig, with_gripper: bool = True) -> None:
-    """The columns that the rig takes pose and gripper from, and how many numbers they hold."""
+    """The columns that the rig takes pose and gripper from, and how many numbers they hold.
+
+    Raises:
+        PosaError: one is missing or too short, or the gripper is read and the rig has none.
+    """
     meaning = "joints" if isinstance(rig.pose, JointSource) else "EE pose"
     needed = [(meaning, rig.pose.column, max(rig.pose.indices))]
     if rig.state_pose:
         needed.append(("EE pose in the state", rig.state_pose.column, max(rig.state_pose.indices)))
-    if with_gripper and rig.gripper.command:
-        needed.append(("gripper command", rig.gripper.command.column, rig.gripper.command.index))
-    if with_gripper and rig.gripper.width:
-        needed.append(("finger width", rig.gripper.width.column, max(rig.gripper.width.indices)))
+    gripper = gripper_source(rig) if with_gripper else None
+    if gripper and gripper.command:
+        needed.append(("gripper command", gripper.command.column, gripper.command.index))
+    if gripper and gripper.width:
+        needed.append(("finger width", gripper.width.column, max(gripper.width.indices)))
     for meaning, key, index in needed:
         _check_vector(features, rig, meaning, key, index)
 

@@ -10,7 +10,7 @@ from posa_vla.contract import CONTACT
 from posa_vla.data.features import feature_names
 from posa_vla.data.label_episodes import EpisodeRows, refuse_rows
 from posa_vla.errors import PosaError
-from posa_vla.rigs import GripperSource, GripperWidth
+from posa_vla.rigs import GripperSource, GripperWidth, Rig
 
 FAR_BEYOND = 2.0
 """How far past open or closed a command may go, in lengths of the way between them: -1 for a rig's 0 … 1, not 255."""
@@ -19,6 +19,20 @@ WIDEST = 1.5
 OTHER_DETECTORS = "use other detectors: posa-vla label --detectors=dwell, or contact,dwell where a force is recorded"
 CONTACT_WORDS = ("contact", "touch", "tactile", "force", "effort", "torque", "wrench", "pressure", "current", "load")
 """Parts of the names of columns that may hold a contact signal."""
+
+
+def gripper_source(rig: Rig) -> GripperSource:
+    """Where the gripper detector finds the gripper.
+
+    Raises:
+        PosaError: the rig has none.
+    """
+    if rig.gripper is None:
+        raise PosaError(
+            f"the rig {rig.name!r} has no gripper, which the detector gripper (the default) reads: add its gripper "
+            "block, or where the robot has none give --detectors=dwell, or contact,dwell where a force is recorded"
+        )
+    return rig.gripper
 
 
 def gripper_signal(columns: Mapping[str, np.ndarray], source: GripperSource, episodes: list[EpisodeRows]) -> np.ndarray:

@@ -31,6 +31,7 @@ from posa_vla.data.label_checks import (
 from posa_vla.data.label_episodes import rig_of_each_episode, split_episodes
 from posa_vla.data.label_features import check_features, check_rotation_names, check_sizes
 from posa_vla.data.label_poses import hand_poses
+from posa_vla.data.label_signals import gripper_source
 from posa_vla.data.label_visibility import check_visibility, with_visibility
 from posa_vla.data.rewriting import NewColumn, write_with_columns
 from posa_vla.data.tables import read_columns, read_info
@@ -178,7 +179,7 @@ def label_dataset(
     check_interactions(provenance, found)
     if detectors.uses(GRIPPER):
         signals = [item.gripper for item in found.signals if item.gripper is not None]
-        check_gripper_side(signals, rig.gripper.thresholds)
+        check_gripper_side(signals, gripper_source(rig).thresholds)
     suspects = [
         Suspect(hands[i], rigs[i].cameras, label.anchors, label.steps_to_interaction[:, 0], rig.pose.tool)
         for i, label in enumerate(labels)

@@ -10,7 +10,7 @@ from posa_vla.anchors.events import GRIPPER
 from posa_vla.contract import ANCHOR_NAMES, END_ANCHOR, TASK_ANCHOR
 from posa_vla.data.label_checks import in_view
 from posa_vla.data.label_poses import FARTHEST_POSITION, UNIT_TOLERANCE
-from posa_vla.inspection.subject import Subject
+from posa_vla.inspection.subject import Gripper, Subject
 from posa_vla.rigs import PoseSource
 
 Verdict = Literal["good", "look", "wrong", "unknown"]
@@ -50,7 +50,7 @@ class Check:
 
 def check_labels(subject: Subject) -> list[Check]:
     """Every check that needs no image."""
-    checks = [*_pose(subject), _jumps(subject), _gripper(subject), _events(subject), *_in_view(subject)]
+    checks = [*_pose(subject), _jumps(subject), *_gripper(subject), _events(subject), *_in_view(subject)]
     return [*checks, _agreement(subject)] if subject.stored else checks
 
 
@@ -113,8 +113,12 @@ def _where(subject: Subject, bad: np.ndarray) -> str:
     return f"{int(bad.sum())} jumps, the first at episode {episode.number}, frame {row - episode.rows.start}"
 
 
-def _gripper(subject: Subject) -> Check:
-    config, signal = subject.gripper.source.thresholds, subject.gripper.signal
+def _gripper(subject: Subject) -> list[Check]:
+    return [] if subject.gripper is None else [_gripper_moves(subject, subject.gripper)]
+
+
+def _gripper_moves(subject: Subject, gripper: Gripper) -> Check:
+    config, signal = gripper.source.thresholds, gripper.signal
     low, high = float(signal.min()), float(signal.max())
     found = f"scaled signal from {low:.2f} (0 is open) to {high:.2f} (1 is closed)"
     if subject.detectors.names != (GRIPPER,):
@@ -138,8 +142,13 @@ def _events(subject: Subject) -> Check:
     """How many episodes have an interaction at all."""
     counts = np.array([len(label.interactions.frames) for label in subject.labels])
     dropped = sum(label.interactions.dropped for label in subject.labels)
-    found = f"{counts.sum()} in {len(counts)} episodes, {dropped} closes dropped for ending fully shut"
+    found = f"{counts.sum()} in {len(counts)} episodes"
     without = [str(subject.episodes[i].number) for i in np.flatnonzero(counts == 0)]
+    if subject.detectors.uses(GRIPPER):
+        found += f", {dropped} closes dropped for ending fully shut"
+    elif len(without) == len(counts):
+        cause = f"no {' or '.join(subject.detectors.names)} in any episode: use other thresholds or detectors"
+        return Check("Interactions", "wrong", found, cause)
     if len(without) == len(counts):
         cause = "no close holds anything: check the gripper's column, open, closed, shut_width, or use other detectors"
         return Check("Interactions", "wrong", found, cause)

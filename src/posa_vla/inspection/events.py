@@ -32,7 +32,9 @@ class Decision:
 
 def explain_episode(subject: Subject, number: int) -> list[Decision]:
     """`explain` for one of the subject's episodes (position)."""
-    gripper = subject.gripper.part(subject.episodes[number].rows) if subject.detectors.uses(GRIPPER) else None
+    gripper = None
+    if subject.gripper is not None and subject.detectors.uses(GRIPPER):
+        gripper = subject.gripper.part(subject.episodes[number].rows)
     return explain(subject.labels[number].interactions, gripper)
 
 

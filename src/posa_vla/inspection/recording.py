@@ -60,7 +60,8 @@ def _episode(rr: Any, stream: Any, subject: Subject, reader: FrameReader, number
         stream.log(f"{place}/world/{camera.name}", view, static=True)
     for frame, row in enumerate(every_row):
         stream.set_time("frame", sequence=frame)
-        stream.log(f"{place}/gripper", rr.Scalars(float(subject.gripper.signal[row])))
+        if subject.gripper is not None:
+            stream.log(f"{place}/gripper", rr.Scalars(float(subject.gripper.signal[row])))
         stream.log(f"{place}/world/hand", rr.Points3D([position[frame]], colors=[END_COLOUR], radii=0.01))
         for c, camera in enumerate(rig.cameras):
             entity = f"{place}/world/{camera.name}"

@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from posa_vla.anchors.contact import contact_size
-from posa_vla.anchors.detectors import DetectorConfig, Signals, detect
-from posa_vla.anchors.events import CONTACT
+from posa_vla.anchors.detectors import DetectorConfig, detect
+from posa_vla.anchors.events import GRIPPER
 from posa_vla.anchors.label import EpisodeLabels, label_interactions
 from posa_vla.anchors.pose import Transform, world_from_ee
 from posa_vla.contract import ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION, TASK_INDEX
-from posa_vla.data.detection import detector_columns, recorded_detectors
+from posa_vla.data.detection import contact_sizes, detector_columns, recorded_detectors, resolve, signals_of_each
 from posa_vla.data.label_episodes import EpisodeRows, rig_of_each_episode, split_episodes
 from posa_vla.data.label_features import check_features
 from posa_vla.data.label_poses import hand_poses
-from posa_vla.data.label_signals import contact_column, contact_values, finger_width, unchecked_gripper_signal
+from posa_vla.data.label_signals import finger_width, unchecked_gripper_signal
 from posa_vla.data.tables import read_columns, read_info
 from posa_vla.data.tasks import read_sentences
 from posa_vla.errors import PosaError
@@ -58,12 +57,12 @@ class Subject:
         columns: those that the rig needs, (N, numbers per frame).
         episodes: the rows of each episode.
         hand: world_from_ee (N, 4, 4), as recorded; the rig's tool is not in it.
-        gripper: N frames.
+        gripper: N frames; None where the rig has none.
         labels: what `posa-vla label` makes of each episode with this rig.
         anchors: (N, C, 2, 4), the dataset's own where it has them, else those of ``labels``.
         stored: whether they are the dataset's own.
         tasks: the sentence of each episode.
-        detectors: that ``labels`` come from: those of the stored anchors, otherwise the gripper alone.
+        detectors: that ``labels`` come from, with every threshold filled in.
     """
 
     root: Path
@@ -73,7 +72,7 @@ class Subject:
     columns: Mapping[str, np.ndarray]
     episodes: list[EpisodeRows]
     hand: Transform
-    gripper: Gripper
+    gripper: Gripper | None
     labels: list[EpisodeLabels]
     anchors: np.ndarray
     stored: bool
@@ -88,25 +87,26 @@ class Subject:
         return Transform(self.hand.dst, self.hand.src, self.hand.matrix[rows])
 
 
-def open_subject(root: Path, rig_name: str | None = None) -> Subject:
+def open_subject(root: Path, rig_name: str | None = None, detectors: DetectorConfig = GRIPPER_ALONE) -> Subject:
     """The dataset at ``root`` with a rig.
 
     Args:
         root: a LeRobotDataset v3.
         rig_name: a rig; its anchors are shown whatever the dataset holds. None: the dataset's own anchors, with
-            the rig that they were made with.
+            the rig and the detectors that they were made with.
+        detectors: with ``rig_name``: what counts as an interaction.
 
     Raises:
         PosaError: no rig is known, the rig does not fit the dataset, or its columns hold NaN.
     """
     info = read_info(root)
     stored = rig_name is None
-    rig, detectors = _recorded(root) if rig_name is None else (load_rig(rig_name), DetectorConfig())
+    rig, detectors = _recorded(root) if rig_name is None else (load_rig(rig_name), detectors)
     features = dict(info["features"])
     if stored and ANCHORS not in features:
         raise PosaError(f"{root} has {ANCHORS_FILE} but no column {ANCHORS}: label it again, or give --rig")
     label_columns = [key for key in (ANCHORS, STEPS_TO_INTERACTION) if features.pop(key, None)]
-    check_features(features, rig)
+    check_features(features, rig, with_gripper=rig.gripper is not None or detectors.uses(GRIPPER))
     detected = sorted(detector_columns(features, rig, detectors))
     wanted = [*source_columns(rig), *detected, *(label_columns if stored else ())]
     return subject_of(root, info, rig, read_columns(root, list(dict.fromkeys(wanted))), stored, detectors)
@@ -114,7 +114,7 @@ def open_subject(root: Path, rig_name: str | None = None) -> Subject:
 
 def source_columns(rig: Rig) -> list[str]:
     """The columns that a subject with this rig is made of."""
-    sources = (rig.gripper.command, rig.gripper.width)
+    sources = () if rig.gripper is None else (rig.gripper.command, rig.gripper.width)
     return [rig.pose.column, *(s.column for s in sources if s), "episode_index", "frame_index", TASK_INDEX]
 
 
@@ -129,38 +129,27 @@ def subject_of(
     """`open_subject` of columns that are read already."""
     episodes = split_episodes(columns, info)
     hand = _poses_as_they_are(columns, rig, episodes)
-    gripper = Gripper(
-        rig.gripper,
-        unchecked_gripper_signal(columns, rig.gripper, episodes),
-        finger_width(columns, rig.gripper, episodes),
-    )
+    gripper = signal = width = thresholds = None
+    if rig.gripper is not None:
+        signal = unchecked_gripper_signal(columns, rig.gripper, episodes)
+        width, thresholds = finger_width(columns, rig.gripper, episodes), rig.gripper.thresholds
+        gripper = Gripper(rig.gripper, signal, width)
     placed = rig_of_each_episode(rig, root, columns, episodes)
-    contacts = _contacts(columns, info, episodes, detectors)
-    labels = []
-    for number, (episode, here) in enumerate(zip(episodes, placed, strict=True)):
-        rows = episode.rows
-        pose = Transform(hand.dst, hand.src, hand.matrix[rows])
-        position = pose.apply(np.asarray(here.pose.tool, dtype=np.float64))
-        part = gripper.part(rows)
-        signals = Signals(position, part.signal, part.width, None if contacts is None else contacts[number])
-        interactions = detect(signals, detectors, gripper.source.thresholds, float(info["fps"]))
-        labels.append(label_interactions(pose, interactions, here.cameras, here.pose.tool))
+    fps, tool = float(info["fps"]), np.asarray(rig.pose.tool, dtype=np.float64)
+    poses = [Transform(hand.dst, hand.src, hand.matrix[episode.rows]) for episode in episodes]
+    contacts = contact_sizes(columns, info["features"], episodes, detectors, fps)
+    signals = signals_of_each([pose.apply(tool) for pose in poses], episodes, signal, width, contacts)
+    if not stored:
+        detectors = resolve(detectors, info["features"], signals, fps)
+    labels = [
+        label_interactions(pose, detect(seen, detectors, thresholds, fps), here.cameras, here.pose.tool)
+        for pose, seen, here in zip(poses, signals, placed, strict=True)
+    ]
     anchors = np.concatenate([label.anchors for label in labels])
     if stored:
         anchors = _stored_anchors(root, info, columns, rig)
     tasks = _tasks(root, columns, episodes)
     return Subject(root, info, rig, placed, columns, episodes, hand, gripper, labels, anchors, stored, tasks, detectors)
-
-
-def _contacts(
-    columns: Mapping[str, np.ndarray], info: Mapping[str, Any], episodes: list[EpisodeRows], detectors: DetectorConfig
-) -> list[np.ndarray] | None:
-    """Sizes (T,) of each episode's contact signal, or None where no detector reads it."""
-    if not detectors.uses(CONTACT):
-        return None
-    key = contact_column(info["features"], detectors.contact)
-    values = contact_values(columns, key, detectors.contact, episodes)
-    return [contact_size(values[item.rows], float(info["fps"]), detectors.contact.rest) for item in episodes]
 
 
 def _recorded(root: Path) -> tuple[Rig, DetectorConfig]:

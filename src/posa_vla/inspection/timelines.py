@@ -13,7 +13,8 @@ def episode_timeline(subject: Subject, episode: int, decisions: list[Decision]) 
     """An SVG element; shaded: a known anchor lies outside the picture."""
     rows = subject.episodes[episode].rows
     length = rows.stop - rows.start
-    panels = [*_gripper(subject.gripper.part(rows)), _speed(subject, rows)]
+    panels = [] if subject.gripper is None else _gripper(subject.gripper.part(rows))
+    panels.append(_speed(subject, rows))
     for c, camera in enumerate(subject.rig.camera_names):
         panels.append(_camera(camera, subject.anchors[rows, c]))
     marks = [Mark(one.frame, "taken" if one.taken else "left", f"{one.kind}: {one.why}") for one in decisions]

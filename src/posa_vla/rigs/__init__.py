@@ -29,7 +29,7 @@ class Rig:
         cameras: in the order of every camera axis (contract). A camera without cam_from_mount stands somewhere
             else in each scene: `in_scene` and `for_episode` give the rig that knows where.
         pose: where the EE pose is, or the joints it follows from.
-        gripper: where the gripper is.
+        gripper: where the gripper is; None on a robot without one (a pusher, a camera on an arm).
         any_image_size: images of another size but equal proportions are the same view resampled. True for a
             simulator; a real camera may crop instead, so other sizes are refused there.
         scenes: placements of the cameras that hold for some of the episodes; empty where one holds for all.
@@ -40,7 +40,7 @@ class Rig:
     name: str
     cameras: tuple[Camera, ...]
     pose: PoseSource | JointSource
-    gripper: GripperSource
+    gripper: GripperSource | None = None
     any_image_size: bool = False
     scenes: tuple[Scene, ...] = ()
     state_pose: PoseSource | None = None
@@ -153,13 +153,10 @@ def parse_rig(content: Any, folder: Path | None = None) -> Rig:
         folder: the file's folder, for the robot model that it may name.
     """
     top = mapping_of(Rig, content, "rig")
-    gripper = mapping_of(GripperSource, top["gripper"], "gripper")
-    parts = {"command": GripperCommand, "width": GripperWidth, "thresholds": InteractionConfig}
-    sources = {key: build(parts[key], value, f"gripper.{key}") for key, value in gripper.items() if value is not None}
     top |= {
         "cameras": list_of(Camera, top["cameras"], "cameras"),
         "pose": _pose(top["pose"], folder),
-        "gripper": GripperSource(**sources),
+        "gripper": None if top.get("gripper") is None else _gripper(top["gripper"]),
         "scenes": list_of(Scene, top.get("scenes") or [], "scenes"),
     }
     if top.get("state_pose") is not None:
@@ -174,6 +171,14 @@ def _pose(content: Any, folder: Path | None) -> PoseSource | JointSource:
         others = ", ".join(name for name in content if name != "joints")
         raise PosaError(f"pose: expected either joints or a recorded pose, got joints beside {others}")
     return build(JointSource, content["joints"], "pose.joints", folder)
+
+
+def _gripper(content: Any) -> GripperSource:
+    gripper = mapping_of(GripperSource, content, "gripper")
+    parts = {"command": GripperCommand, "width": GripperWidth, "thresholds": InteractionConfig}
+    return GripperSource(
+        **{key: build(parts[key], value, f"gripper.{key}") for key, value in gripper.items() if value is not None}
+    )
 
 
 __all__ = [
