@@ -9,6 +9,8 @@ from label_toy import HEAD, WRIST, command_of, edit
 from moving_toy import RenderedImages, make_moving, write_rig
 
 from posa_vla import contract
+from posa_vla.anchors.detectors import DetectorConfig
+from posa_vla.anchors.dwell import DwellConfig
 from posa_vla.data.labelling import label_dataset
 from posa_vla.inspection.benchmark import (
     dead_gripper,
@@ -204,6 +206,15 @@ def test_a_gripper_far_beyond_its_range_wants_a_look(clean, rig, tmp_path):
     gripper = command_of(index=6, open=-0.5, closed=0.5)
     other = load_rig(write_rig(tmp_path / "other.yaml", gripper=gripper))
     assert verdicts(planted(clean, rig, rig_of_subject=other))["Gripper"][0] == "look"
+
+
+def test_a_rig_without_a_gripper_is_judged_by_what_there_is(clean, tmp_path):
+    pusher = write_rig(tmp_path / "pusher.yaml", gripper=None)
+    found = verdicts(open_subject(clean, pusher, DetectorConfig(("end",))))
+    assert "Gripper" not in found and found["Interactions"][0] == "good"
+    never = DetectorConfig(("dwell",), DwellConfig(min_seconds=30))
+    verdict, cause = verdicts(open_subject(clean, pusher, never))["Interactions"]
+    assert verdict == "wrong" and "no dwell in any episode" in cause and "gripper" not in cause
 
 
 def test_the_summary_puts_what_is_wrong_first(clean, rig, images):

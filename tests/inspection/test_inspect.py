@@ -19,6 +19,7 @@ from policy_folders import act_config, posa_config, save_policy
 from toy_dataset import make_dataset
 
 from posa_vla import contract
+from posa_vla.anchors.detectors import DetectorConfig
 from posa_vla.anchors.interaction import find_interactions
 from posa_vla.cli import main as posa_vla
 from posa_vla.data.labelling import label_dataset
@@ -97,6 +98,36 @@ def test_an_unlabelled_dataset_needs_a_rig(source, tmp_path, capsys):
     assert posa_vla(["inspect", f"--dataset.root={source}", f"--output={tmp_path / 'out'}"]) == 2
     assert "give --rig=NAME" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("is_labelled", [False, True])
+def test_without_a_gripper_the_page_shows_the_other_detectors_and_no_gripper(source, tmp_path, is_labelled):
+    root, flags = source, [f"--rig={write_rig(tmp_path / 'pusher.yaml', gripper=None)}", "--detectors=end"]
+    if is_labelled:
+        root = tmp_path / "labelled"
+        label_dataset(source, load_rig(tmp_path / "pusher.yaml"), root, detectors=DetectorConfig(("end",)))
+        flags = []
+    posa_vla(["inspect", f"--dataset.root={root}", f"--output={tmp_path / 'out'}", *flags, *QUICK])
+    text = (tmp_path / "out/inspect.html").read_text()
+    assert "frame 11, end: end" in text and "1 is closed" not in text and "gripper: close" not in text
+
+
+def test_detectors_are_for_a_rig_and_a_rig_without_a_gripper_needs_them(source, labelled, tmp_path, capsys):
+    pusher = write_rig(tmp_path / "pusher.yaml", gripper=None)
+    flags = [f"--output={tmp_path / 'out'}", *QUICK]
+    assert posa_vla(["inspect", f"--dataset.root={source}", f"--rig={pusher}", *flags]) == 2
+    assert "has no gripper, which the detector gripper (the default) reads" in capsys.readouterr().err
+    assert posa_vla(["inspect", f"--dataset.root={labelled}", "--detectors=dwell", *flags]) == 2
+    assert "give --rig too" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["pusher.yaml"]
+
+
+def test_thresholds_come_from_the_data_as_in_labelling(source, tmp_path):
+    rig, detectors = write_rig(tmp_path / "toy.yaml"), DetectorConfig(("dwell", "end"))
+    label_dataset(source, load_rig(rig), tmp_path / "labelled", detectors=detectors)
+    asked, stored = open_subject(source, rig, detectors), open_subject(tmp_path / "labelled")
+    assert asked.detectors == stored.detectors and asked.detectors.dwell.speed is not None
+    np.testing.assert_allclose(asked.anchors, stored.anchors, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +222,15 @@ def test_in_a_recording_the_hand_in_space_lies_on_its_anchor_in_the_picture(sour
     stored = FrameReader(root).read("head", np.array([0]))[0]
     axes = [axis for axis, name in enumerate(("flip_vertical", "flip_horizontal")) if name in flips]
     assert np.abs(np.flip(picture[..., ::-1], axes).astype(int) - stored).mean() < 5
+
+
+def test_a_recording_without_a_gripper_has_the_events_and_no_signal(source, tmp_path, monkeypatch):
+    rerun = FakeRerun()
+    monkeypatch.setattr(recording, "require_rerun", lambda: rerun)
+    subject = open_subject(source, write_rig(tmp_path / "pusher.yaml", gripper=None), DetectorConfig(("end",)))
+    recording.write_recording(tmp_path / "out.rrd", subject, FrameReader(source), [0])
+    assert rerun.logged["episode_0/events"][0][0][0].startswith("end, end: ")
+    assert "episode_0/gripper" not in rerun.logged
 
 
 @pytest.mark.parametrize(

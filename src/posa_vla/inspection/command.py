@@ -6,9 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
-import draccus
 import numpy as np
 
+from posa_vla import options
+from posa_vla.anchors.contact import ContactConfig
+from posa_vla.anchors.detectors import DetectorConfig, detector_names
+from posa_vla.anchors.dwell import DwellConfig
+from posa_vla.anchors.events import GRIPPER
 from posa_vla.data.files import write_bytes
 from posa_vla.data.labelling import DatasetArgs
 from posa_vla.errors import PosaError
@@ -42,7 +46,11 @@ class InspectConfig:
     Args:
         dataset: the dataset; it is only read.
         rig: a rig's name or .yaml file, whose anchors are shown whatever the dataset holds; None: the dataset's own
-            anchors, with the rig that they were made with.
+            anchors, with the rig and the detectors that they were made with.
+        detectors: with a rig: what counts as an interaction, as for posa-vla label.
+        dwell: as for posa-vla label.
+        contact: as for posa-vla label.
+        merge_seconds: as for posa-vla label.
         output: folder of the page; None: DATASET.inspection beside the dataset. An earlier page is replaced.
         episodes: episodes with a timeline and pictures; by default 12.
         motion_episodes: episodes whose images are compared with the motion of the anchors, by default 24; 0 leaves it
@@ -54,6 +62,10 @@ class InspectConfig:
 
     dataset: DatasetArgs = field(default_factory=DatasetArgs)
     rig: str | None = None
+    detectors: str = GRIPPER
+    dwell: DwellConfig = field(default_factory=DwellConfig)
+    contact: ContactConfig = field(default_factory=ContactConfig)
+    merge_seconds: float = 0.5
     output: Path | None = None
     episodes: int = 12
     motion_episodes: int = 24
@@ -75,8 +87,14 @@ class Judgement:
 
 
 def main(argv: list[str]) -> int:
-    config = draccus.parse(config_class=InspectConfig, args=argv)
+    config = options.parse(InspectConfig, argv)
     _check_numbers(config)
+    detectors = DetectorConfig(detector_names(config.detectors), config.dwell, config.contact, config.merge_seconds)
+    if config.rig is None and detectors != DetectorConfig():
+        raise PosaError(
+            "--detectors and their thresholds are for the anchors of a rig: give --rig too, or leave them out to see "
+            "the dataset's own anchors, with the detectors that made them"
+        )
     if config.recording:
         from posa_vla.inspection.recording import require_rerun
 
@@ -86,7 +104,7 @@ def main(argv: list[str]) -> int:
     output = config.output or _beside(root)
     if root.resolve() in (output.resolve(), *output.resolve().parents):
         raise PosaError(f"{output} lies inside the dataset {root}, which must not change: choose another --output")
-    subject, reader = open_subject(root, config.rig), FrameReader(root)
+    subject, reader = open_subject(root, config.rig, detectors), FrameReader(root)
     judgement = judge(subject, reader, config.motion_episodes)
     page, policy_table = _page(config, subject, reader, judgement)
     try:
