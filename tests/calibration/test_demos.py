@@ -71,6 +71,16 @@ def test_a_new_rig_holds_the_camera_and_a_second_camera_is_added(dataset, poses,
     assert not list(tmp_path.glob("*.tmp"))
 
 
+def test_a_robot_without_a_gripper_gets_a_rig_without_one(dataset, poses, tmp_path, capsys):
+    marks, rig = write_marks(tmp_path / "marks.csv", poses), tmp_path / "pusher.yaml"
+    run(dataset, marks, rig, "--pose.column=ee_pose", "--report=none")
+    assert f"rig: {rig}, without a gripper" in capsys.readouterr().out
+    assert load_rig(rig).gripper is None and "gripper:" not in rig.read_text()
+    run(dataset, marks, rig, "--camera=wrist", "--report=none")
+    assert f"rig: {rig}\n" in capsys.readouterr().out
+    assert load_rig(rig).camera_names == ("head", "wrist") and load_rig(rig).gripper is None
+
+
 def test_a_replaced_camera_is_said_and_a_new_folder_is_made(dataset, poses, tmp_path, capsys):
     spaced = write_marks(tmp_path / "marks.csv", poses).read_text().replace(",", ", ")
     marks, rig = tmp_path / "spaced.csv", tmp_path / "new/arm.yaml"
@@ -127,7 +137,9 @@ def test_bad_marks_are_one_sentence_and_nothing_is_written(dataset, poses, tmp_p
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--pose.column=ee_pose"], "--gripper.column"),
+        (["--gripper.column=action"], "--pose.column"),
+        (["--pose.column=ee_pose", "--gripper.index=3"], "--gripper.column"),
+        (["--pose.column=ee_pose", "--mount=end_effector", "--camera=wrist"], "marks of grasps need the gripper"),
         (["--pose.column=pose", "--gripper.column=action"], "no column 'pose'"),
         ([*FLAGS, "--camera=top"], "no camera 'top'"),
         ([*FLAGS, "--mount=hand"], "world"),

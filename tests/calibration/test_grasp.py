@@ -129,5 +129,5 @@ def test_the_page_shows_the_grasp_beside_each_frame(tmp_path, capsys):
     assert 0 < shown < 40
     assert f"click in {shown} of its {shown} frames" in capsys.readouterr().out
     assert page.count("data:image/jpeg") > page.count('"until": ')
-    with pytest.raises(PosaError, match=r"--gripper\.column"):
+    with pytest.raises(PosaError, match=r"marks of grasps need the gripper.*--gripper\.column.*--marks_are=resting"):
         mark([*flags, "--pose.column=ee_pose", f"--output={tmp_path / 'other.html'}"])

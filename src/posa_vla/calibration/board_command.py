@@ -30,10 +30,10 @@ class BoardConfig:
         board: charuco:7x5:30mm:22mm:5x5_100 (squares, side, marker, dictionary) or chessboard:9x6:25mm (inner
             corners, side).
         mount: world (default; the board is on the hand) or end_effector (the board rests in the world).
-        rig: rig file to update or, with --pose.* and --gripper.*, to create.
+        rig: rig file to update or, with --pose.* and, if there is one, --gripper.*, to create.
         camera: its name in the dataset, observation.images.NAME.
         pose: of a new rig: where the dataset's EE pose is.
-        gripper: of a new rig: where the dataset's gripper command is.
+        gripper: of a new rig: where the dataset's gripper command is; left out on a robot without a gripper.
         pose_sigma: expected errors of the recorded poses, metres and degrees; by default 0.002 and 0.3.
         flip_horizontal: the dataset stores its pictures mirrored left-right against these.
         flip_vertical: the dataset stores its pictures mirrored top-bottom.

@@ -20,8 +20,14 @@ def read_closes(root: Path, rig: Rig, poses: EpisodePoses) -> np.ndarray:
     """(N,) the row at which the gripper closes next, as labelling detects it; -1 where it opens first, or never closes.
 
     Raises:
-        PosaError: the rig's gripper does not fit the dataset, or closes on something in none of the episodes.
+        PosaError: the rig has no gripper, or one that does not fit the dataset or closes on something in no episode.
     """
+    if rig.gripper is None:
+        raise PosaError(
+            "marks of grasps need the gripper, whose closes say where the hand grasps: give --gripper.column=COLUMN "
+            "(in a rig file that exists: add its gripper block), or mark points that rest in the world "
+            "(--marks_are=resting)"
+        )
     info, config = read_info(root), DetectorConfig()
     check_columns(info["features"], rig)
     columns = read_columns(root, sorted(detector_columns(info["features"], rig, config)))

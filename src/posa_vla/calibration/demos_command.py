@@ -30,13 +30,13 @@ class DemosConfig:
         dataset: the LeRobotDataset whose frames were marked.
         marks: CSV of episode, frame, u, v (pixels of the stored picture, 0 at the left/top edge); optionally camera,
             which is then checked; and, for resting points, optionally point: which of them the mark shows.
-        rig: rig file to update or, with --pose.* and --gripper.*, to create.
+        rig: rig file to update or, with --pose.* and, if there is one, --gripper.*, to create.
         camera: its name in the dataset, observation.images.NAME; by default head.
         mount: world (default; marks show the hand) or end_effector.
         marks_are: mount end_effector: grasp (default; where the gripper will close next, marked before it does) or
             resting (any point that rests in the world; the hand has to tilt).
         pose: of a new rig: where the EE pose is.
-        gripper: of a new rig: where the gripper command is.
+        gripper: of a new rig: where the gripper command is; left out on a robot without a gripper.
         focal: focal length in pixels where it is known; else it is estimated.
         principal: principal point in OpenCV's pixels where it is known; else the image's centre.
         point_height: metres, world height of all the points marked, where it is known (resting).

@@ -78,10 +78,7 @@ def main(argv: list[str]) -> int:
         raise PosaError("--rig=FILE.yaml or --pose.column=COLUMN is missing: say where the dataset has the EE pose")
     root = config.dataset.folder()
     clicked = "hand" if config.mount == "world" else config.marks_are
-    gripper = config.gripper
-    if config.pose.column is not None and clicked != "grasp":
-        gripper = GripperArgs(column="unused")
-    rig = open_rig(config.rig or Path("unwritten.yaml"), config.pose, gripper).rig
+    rig = open_rig(config.rig or Path("unwritten.yaml"), config.pose, config.gripper).rig
     check_mount(config.mount, rig)
     size = image_size(root, config.camera)
     poses = read_poses(root, rig)

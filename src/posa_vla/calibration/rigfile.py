@@ -1,6 +1,6 @@
 """Rig files: one is created, or one camera of it replaced or added; `posa-vla label` takes the result."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class GripperArgs:
     """Where a new rig finds the commanded gripper.
 
     Args:
-        column: dataset column, e.g. action.
+        column: dataset column, e.g. action; None: the rig has no gripper.
         index: which of its numbers; by default 6, the one after six joints or a pose of six numbers.
         open: its value when told to open; by default -1.
         closed: its value when told to close; by default 1.
@@ -77,7 +77,9 @@ class RigFile:
         return self.content["cameras"] == [PLACEHOLDER]
 
     def changed(self, name: str) -> str:
-        """The file, and what writing the named camera does to a camera that was there."""
+        """The file, and what writing the named camera does to a camera that was there; of a new one, what it lacks."""
+        if self.is_new and self.rig.gripper is None:
+            return f"{self.path}, without a gripper (add its block if the robot has one)"
         replaced = not self.is_new and name in self.rig.camera_names
         return f"{self.path}, whose camera {name} is replaced" if replaced else str(self.path)
 
@@ -115,15 +117,19 @@ def open_rig(path: Path, pose: PoseArgs, gripper: GripperArgs) -> RigFile:
         if rig.scenes:
             raise PosaError(f"{path} places its cameras scene by scene: write the calibrated camera there by hand")
         if pose.column is not None or gripper.column is not None:
-            raise PosaError(f"{path} exists and says where pose and gripper are: leave --pose.* and --gripper.* out")
+            raise PosaError(
+                f"{path} exists and says where pose and gripper are: leave --pose.* and --gripper.* out, or change the "
+                "file"
+            )
         text = path.read_text(encoding="utf-8")
         lines = text.splitlines()
         length = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
         return RigFile(path, yaml.safe_load(text), rig, tuple(lines[:length]))
-    if pose.column is None or gripper.column is None:
-        missing = "--pose.column" if pose.column is None else "--gripper.column"
-        raise PosaError(f"{path} does not exist yet: a new rig needs {missing}=COLUMN of the dataset")
-    content = {
+    if pose.column is None:
+        raise PosaError(f"{path} does not exist yet: a new rig needs --pose.column=COLUMN of the dataset")
+    if gripper.column is None and gripper != GripperArgs():
+        raise PosaError("--gripper.index, open and closed are about a column: give --gripper.column=COLUMN too")
+    content: dict[str, Any] = {
         "name": path.stem,
         "cameras": [PLACEHOLDER],
         "pose": {
@@ -133,15 +139,9 @@ def open_rig(path: Path, pose: PoseArgs, gripper: GripperArgs) -> RigFile:
             "rotation_format": pose.rotation_format,
             **({"tool": list(pose.tool)} if any(pose.tool) else {}),
         },
-        "gripper": {
-            "command": {
-                "column": gripper.column,
-                "index": gripper.index,
-                "open": gripper.open,
-                "closed": gripper.closed,
-            }
-        },
     }
+    if gripper.column is not None:
+        content["gripper"] = {"command": asdict(gripper)}
     return RigFile(path, content, parse_rig(content, path.parent))
 
 
