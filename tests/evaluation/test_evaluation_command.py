@@ -172,7 +172,7 @@ def test_two_evaluations_at_once_do_not_share_a_folder(evaluation, tmp_path):
         ({"episode_length": -3}, "episode_length of at least 1, found -3"),
         ({"episode_length": 0}, "episode_length of at least 1, found 0"),
         ({"num_distractors": -1}, "num_distractors of at least 0, found -1"),
-        ({"image_size": 0}, "image_size of at least 1, found 0"),
+        ({"image_size": 8}, "image_size must lie in 16 … 2048 pixels, found 8"),
         ({"categories": "cann"}, "unknown category 'cann'"),
         ({"seed": 10**12}, "the seed must lie in"),
     ],

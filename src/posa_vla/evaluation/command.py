@@ -33,7 +33,7 @@ from posa_vla.evaluation.records import (
     write_atomically,
 )
 from posa_vla.evaluation.report import write_report
-from posa_vla.evaluation.rollout import Setup, check_conditions, check_names, make_jobs, run_episodes, worker_pool
+from posa_vla.evaluation.rollout import Setup, check_conditions, check_options, make_jobs, run_episodes, worker_pool
 from posa_vla.evaluation.runner import WEIGHTS, PolicySource, image_size, policy_folder, read_config
 from posa_vla.evaluation.training_anchors import mean_anchors
 
@@ -279,7 +279,7 @@ def _setup(config: EvalConfig) -> Setup:
         family=config.family,
         held_out=None if config.held_out is None else listed(config.held_out),
     )
-    check_names(options)
+    check_options(options)
     source = PolicySource(path, config.policy.device, config.n_action_steps)
     return Setup(source, config.split, options, config.attention_every, config.expert)
 

@@ -60,6 +60,15 @@ def check_names(kind: str, chosen: tuple[str, ...] | None, valid: tuple[str, ...
     return valid if not chosen else tuple(name for name in valid if name in chosen)
 
 
+def check_numbers(image_size: int, num_distractors: int, episode_length: int | None) -> None:
+    """Raise PosaError on a number that no scene can have."""
+    if not 16 <= image_size <= 2048:
+        raise PosaError(f"image_size must lie in 16 … 2048 pixels, found {image_size}")
+    for name, value, low in (("num_distractors", num_distractors, 0), ("episode_length", episode_length, 1)):
+        if value is not None and value < low:
+            raise PosaError(f"expected {name} of at least {low}, found {value}")
+
+
 def episode_seed(split: str, seed: int) -> int:
     """Map a seed into its split's own range, so that no split can produce another's scenes."""
     if split not in SPLITS:

@@ -11,6 +11,7 @@ from posa_vla.sim.conditions import (
     EXTRA_DISTRACTORS,
     OCCLUSION,
     check_condition,
+    check_numbers,
     chosen_pairs,
     episode_seed,
 )
@@ -64,13 +65,7 @@ class TabletopEnv(Tabletop, gym.Env):
     ):
         episode_seed(split, 0)  # raises on an unknown split
         pairs = chosen_pairs(categories, colours, held_out)
-        if not 16 <= image_size <= 2048:
-            raise PosaError(f"image_size must lie in 16 … 2048 pixels, found {image_size}")
-        if num_distractors < 0 or (episode_length is not None and episode_length < 1):
-            raise PosaError(
-                f"expected num_distractors of at least 0 and episode_length of at least 1, found {num_distractors} and "
-                f"{episode_length}"
-            )
+        check_numbers(image_size, num_distractors, episode_length)
         self.options = Options(check_condition(condition), split, pairs, num_distractors)
         self.family = get_family(family)
         self.task = f"{family.capitalize()}-v0"  # LeRobot's name of it
