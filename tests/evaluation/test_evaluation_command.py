@@ -14,7 +14,7 @@ from evaluation_fakes import fake_setup
 
 from posa_vla.errors import PosaError
 from posa_vla.evaluation import command, films, provenance
-from posa_vla.evaluation.command import EvalConfig, PolicyArgs, episodes_by_condition, names
+from posa_vla.evaluation.command import EvalConfig, PolicyArgs, episodes_by_condition
 from posa_vla.evaluation.metrics import summarise
 from posa_vla.evaluation.records import ERROR, FAILURE, SUCCESS, EpisodeRecord, read_records, to_json
 from posa_vla.sim.conditions import CONDITIONS
@@ -112,8 +112,6 @@ def test_conditions_and_their_numbers_are_parsed(tmp_path):
     assert all(name in str(caught.value) for name in CONDITIONS)
     with pytest.raises(PosaError, match="NAME:EPISODES"):
         parsed("basic:0")
-    assert names("[red, 'blue']") == ("red", "blue")
-    assert names("all") is None
 
 
 @pytest.mark.parametrize("field", ["episodes", "workers", "seed", "videos_per_condition"])

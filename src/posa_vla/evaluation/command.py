@@ -36,6 +36,7 @@ from posa_vla.evaluation.report import write_report
 from posa_vla.evaluation.rollout import Setup, check_conditions, check_options, make_jobs, run_episodes, worker_pool
 from posa_vla.evaluation.runner import WEIGHTS, PolicySource, image_size, policy_folder, read_config
 from posa_vla.evaluation.training_anchors import mean_anchors
+from posa_vla.options import listed, names
 
 EPISODES, HEADER, RESULTS, REPORT = "episodes.jsonl", "evaluation.json", "results.json", "report.html"
 
@@ -221,15 +222,6 @@ def _stage_rates(row: dict[str, Any]) -> str:
     if len(row["stages"]) < 2 or not row["episodes"]:
         return ""
     return "; " + ", ".join(f"{stage} {100 * rate['rate']:.1f} %" for stage, rate in row["stages"].items())
-
-
-def names(text: str | None) -> tuple[str, ...] | None:
-    """``a,b`` or ``[a, b]`` as a tuple; None, which stands for all of them, where nothing or ``all`` is given."""
-    return None if text is None or text == "all" else listed(text)
-
-
-def listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("'\"") for part in text.strip("[]() ").split(",") if part.strip())
 
 
 def episodes_by_condition(config: EvalConfig) -> dict[str, int]:
