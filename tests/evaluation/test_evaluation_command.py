@@ -112,6 +112,8 @@ def test_conditions_and_their_numbers_are_parsed(tmp_path):
     assert all(name in str(caught.value) for name in CONDITIONS)
     with pytest.raises(PosaError, match="NAME:EPISODES"):
         parsed("basic:0")
+    with pytest.raises(PosaError, match="--conditions names basic twice"):
+        parsed("basic:5,lights,basic:3")
 
 
 @pytest.mark.parametrize("field", ["episodes", "workers", "seed", "videos_per_condition"])

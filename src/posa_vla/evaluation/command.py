@@ -228,9 +228,11 @@ def episodes_by_condition(config: EvalConfig) -> dict[str, int]:
     """``basic:200,lights`` -> {"basic": 200, "lights": --episodes}."""
     from posa_vla.sim.conditions import CONDITIONS, episode_seed
 
-    chosen = {}
+    chosen: dict[str, int] = {}
     for part in names(config.conditions) or CONDITIONS:
         name, _, count = part.partition(":")
+        if name in chosen:
+            raise PosaError(f"--conditions names {name} twice: give each condition once, with all its episodes")
         if count and not (count.isdecimal() and int(count) > 0):
             raise PosaError(f"expected NAME or NAME:EPISODES in --conditions, found {part!r}")
         chosen[name] = int(count) if count else config.episodes
