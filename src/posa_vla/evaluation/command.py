@@ -147,10 +147,12 @@ def run(config: EvalConfig, command: str, setup: Setup | None = None) -> dict[st
 
 
 def _run(config: EvalConfig, command: str, setup: Setup, episodes: dict[str, int]) -> dict[str, Any]:
+    from posa_vla.sim.conditions import OBJECTS
+
     header = _header(config, setup)
     _same_evaluation(config.output / HEADER, header)
     means = mean_anchors(config.dataset.root, _cameras(config.policy.path)) if config.dataset.root else None
-    if config.dataset.root and held_out.CONDITION in episodes:
+    if config.dataset.root and OBJECTS in episodes:
         warning = held_out.warning_of_known_pairs(config.dataset.root, setup.env)
         if warning:
             print(f"warning: {warning}", file=sys.stderr)

@@ -18,7 +18,9 @@ from posa_vla.sim.textures import (
     unseen_surface,
 )
 
-CONDITIONS = ("basic", "background", "lights", "distractors", "objects")
+OBJECTS = "objects"
+"""Its targets are pairs of colour and category that a recording of the same choice of objects never shows."""
+CONDITIONS = ("basic", "background", "lights", "distractors", OBJECTS)
 """What evaluation and benchmarks run unless told otherwise; the paper's four and a plain one."""
 OCCLUSION = "occlusion"
 """A screen hides the target from the head camera for part of the episode (`sim.screen`). Only when asked for."""
