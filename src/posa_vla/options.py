@@ -14,3 +14,13 @@ def parse[Config](config_class: type[Config], words: list[str], file: str | None
         if isinstance(error.__cause__, PosaError):
             raise error.__cause__ from None
         raise
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """``a,b`` -> (a, b); None, which stands for all of them, where nothing or ``all`` is given."""
+    return None if text is None or text == "all" else listed(text)
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """``a,b`` or ``[a, 'b']`` -> (a, b), without spaces around names and without empty names."""
+    return tuple(part.strip().strip("'\"") for part in text.strip("[]() ").split(",") if part.strip())

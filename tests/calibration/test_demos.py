@@ -179,6 +179,16 @@ def test_poses_that_lag_behind_the_pictures_are_noticed():
     assert calibrate_demos(poses, marks_of(poses, shift=2), setup).lag == 2
 
 
+def test_a_given_focal_length_is_kept_where_delays_are_tried():
+    """One that is a third too long: freed, it makes up for more than a frame of delay costs a hand this slow."""
+    poses, t = straight(120), np.arange(120) / 4
+    poses.world_from_ee[:, :3, 3] = np.stack(
+        [0.2 + 0.012 * t, 0.4 + 0.25 * np.sin(t / 6), 0.35 + 0.2 * np.cos(t / 4)], axis=1
+    )
+    setup = DemoSetup("world", (SIZE, SIZE), focal=80.0)
+    assert calibrate_demos(poses, marks_of(poses), setup).lag == 0
+
+
 def test_places_on_a_line_or_close_together_do_not_determine_the_camera():
     poses, setup = straight(), DemoSetup("world", (SIZE, SIZE))
     poses.world_from_ee[:, 1:3, 3] = (0.4, 0.3)

@@ -1,6 +1,9 @@
 """One small dataset of each kind for the whole room's tests."""
 
+from pathlib import Path
+
 import pytest
+from label_toy import make_source
 from toy_dataset import make_dataset
 
 
@@ -16,3 +19,9 @@ def image_dataset(tmp_path_factory):
     root = tmp_path_factory.mktemp("toy") / "image"
     sizes = {"head": 24, "wrist": 16}
     return make_dataset(root, episodes=3, length=5, image_size=sizes, labelled=False, use_videos=False)
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory) -> Path:
+    """Unlabelled, videos of 32 px, 3 episodes that each close once."""
+    return make_source(tmp_path_factory.mktemp("label") / "source")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from label_toy import column, digests, make_source, rig
+from label_toy import column, digests, rig
 
 from posa_vla import contract
 from posa_vla.data.files import dataset_files
@@ -19,11 +19,6 @@ from posa_vla.data.source import dataset_fingerprint
 from posa_vla.errors import PosaError
 
 TABLE = "data/chunk-000/file-000.parquet"
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory) -> Path:
-    return make_source(tmp_path_factory.mktemp("label") / "source")
 
 
 @pytest.fixture

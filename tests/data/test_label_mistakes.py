@@ -8,17 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from label_toy import HEAD, WRIST, command_of, edit, make_source, rig
+from label_toy import HEAD, WRIST, command_of, edit, rig
 from scipy.spatial.transform import Rotation
 
 from posa_vla import contract
 from posa_vla.data.labelling import label_dataset
 from posa_vla.errors import PosaError
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory) -> Path:
-    return make_source(tmp_path_factory.mktemp("label") / "source")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from posa_vla.evaluation import bootstrap
 from posa_vla.evaluation.efficiency import CONTROL_RATE, efficiency
 from posa_vla.evaluation.records import ERROR, FAILURE, SUCCESS, EpisodeRecord, Motion
-from posa_vla.sim.env import FPS
+from posa_vla.sim.tabletop import FPS
 
 
 def episode(seed: int, steps: int, outcome: str = SUCCESS, **known) -> EpisodeRecord:

@@ -14,7 +14,7 @@ from evaluation_fakes import fake_setup
 
 from posa_vla.errors import PosaError
 from posa_vla.evaluation import command, films, provenance
-from posa_vla.evaluation.command import EvalConfig, PolicyArgs, episodes_by_condition, names
+from posa_vla.evaluation.command import EvalConfig, PolicyArgs, episodes_by_condition
 from posa_vla.evaluation.metrics import summarise
 from posa_vla.evaluation.records import ERROR, FAILURE, SUCCESS, EpisodeRecord, read_records, to_json
 from posa_vla.sim.conditions import CONDITIONS
@@ -112,8 +112,8 @@ def test_conditions_and_their_numbers_are_parsed(tmp_path):
     assert all(name in str(caught.value) for name in CONDITIONS)
     with pytest.raises(PosaError, match="NAME:EPISODES"):
         parsed("basic:0")
-    assert names("[red, 'blue']") == ("red", "blue")
-    assert names("all") is None
+    with pytest.raises(PosaError, match="--conditions names basic twice"):
+        parsed("basic:5,lights,basic:3")
 
 
 @pytest.mark.parametrize("field", ["episodes", "workers", "seed", "videos_per_condition"])
@@ -172,7 +172,7 @@ def test_two_evaluations_at_once_do_not_share_a_folder(evaluation, tmp_path):
         ({"episode_length": -3}, "episode_length of at least 1, found -3"),
         ({"episode_length": 0}, "episode_length of at least 1, found 0"),
         ({"num_distractors": -1}, "num_distractors of at least 0, found -1"),
-        ({"image_size": 0}, "image_size of at least 1, found 0"),
+        ({"image_size": 8}, "image_size must lie in 16 … 2048 pixels, found 8"),
         ({"categories": "cann"}, "unknown category 'cann'"),
         ({"seed": 10**12}, "the seed must lie in"),
     ],

@@ -7,10 +7,11 @@ import pytest
 
 from posa_vla.errors import PosaError
 from posa_vla.sim.conditions import CONDITIONS
-from posa_vla.sim.env import HOLD_STEPS, VIEW_SIZE, TabletopEnv
+from posa_vla.sim.env import HOLD_STEPS, TabletopEnv
 from posa_vla.sim.expert import Expert
 from posa_vla.sim.kinematics import ArmKinematics, axis_angle_from_quaternion, rotation_between
 from posa_vla.sim.scene import NEUTRAL
+from posa_vla.sim.tabletop import VIEW_SIZE
 
 STILL = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)
 

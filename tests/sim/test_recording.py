@@ -403,6 +403,12 @@ def test_names_the_suite_does_not_have_are_listed(tmp_path, flag, message):
     assert not (tmp_path / "dataset").exists()
 
 
+def test_lists_of_names_may_hold_spaces_brackets_and_a_last_comma(tmp_path):
+    recording.check_names(
+        RecordConfig(tmp_path, categories="[cube, 'can']", colours="red, blue,", held_out="red cube,")
+    )
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [

@@ -70,8 +70,8 @@ def main(argv: list[str]) -> int:
 
 def board_table(config: CalibrateBenchmarkConfig) -> None:
     print(
-        f"{'camera':<22}{'mount':<14}{'corners':<10}{'wrong':>6}{'used':>6}{'reproj. px':>12}{'left out mm':>13}"
-        f"{'deg':>6}{'held-out px':>13}{'place mm':>10}{'bars':>14}{'lens px':>9}"
+        f"{'camera':<22}{'mount':<14}{'corners':<10}{'wrong':>6}{'used':>6}{'reprojection px (bar 1)':>25}"
+        f"{'left one out mm':>17}{'degrees':>9}{'held-out px':>13}{'place mm (bar 3)':>18}{'lens px':>9}"
     )
     board = parse_board(config.board)
     for number, placement in enumerate(placements()):
@@ -86,8 +86,8 @@ def board_table(config: CalibrateBenchmarkConfig) -> None:
             pixels, metres = board_truth(result, placement, board, rng)
             print(
                 f"{placement.name:<22}{placement.mount:<14}{said:<10}{wrong:>6}{int(result.used.sum()):>6}"
-                f"{result.reprojection:>12.2f}{1000 * np.median(result.metres):>13.1f}{np.median(result.degrees):>6.2f}"
-                f"{pixels:>13.2f}{1000 * metres:>10.1f}{'1 px, 3 mm':>14}{reach:>9.1f}",
+                f"{result.reprojection:>25.2f}{1000 * np.median(result.metres):>17.1f}{np.median(result.degrees):>9.2f}"
+                f"{pixels:>13.2f}{1000 * metres:>18.1f}{reach:>9.1f}",
                 flush=True,
             )
 

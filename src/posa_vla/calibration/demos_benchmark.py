@@ -56,7 +56,7 @@ def demos_table(config: CalibrateBenchmarkConfig) -> None:
     truth = Truth(poses, read_closes(root, rig, poses))
     print(
         f"{'camera':<22}{'marks are':<11}{'focal':<7}{'wrong':>6}{'refused':>9}{'shown':>7}{'marks':>7}{'trusted':>9}"
-        f"{'fit px':>8}{'promised px':>13}{'held-out px':>13}{'95 %':>7}{'worst':>7}{'bar':>7}"
+        f"{'fit px':>8}{'promised px':>13}{'held-out px (bar 4)':>21}{'95 %':>7}{'worst':>7}"
     )
     for number, placement in enumerate(placements()):
         resting = placement.mount == "end_effector" and config.marks_are == "resting"
@@ -80,8 +80,8 @@ def _demos_row(
     if rows:
         shown_frames, marks, trusted, fit, promised, held_out, most, _ = np.mean(rows, axis=0)
         said += (
-            f"{shown_frames:>7.0f}{marks:>7.0f}{trusted:>9.1f}{fit:>8.2f}{promised:>13.2f}{held_out:>13.2f}{most:>7.2f}"
-            f"{np.max(rows, axis=0)[-1]:>7.2f}{'4 px':>7}"
+            f"{shown_frames:>7.0f}{marks:>7.0f}{trusted:>9.1f}{fit:>8.2f}{promised:>13.2f}{held_out:>21.2f}{most:>7.2f}"
+            f"{np.max(rows, axis=0)[-1]:>7.2f}"
         )
     print(said, flush=True)
 

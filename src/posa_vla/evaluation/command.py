@@ -33,9 +33,10 @@ from posa_vla.evaluation.records import (
     write_atomically,
 )
 from posa_vla.evaluation.report import write_report
-from posa_vla.evaluation.rollout import Setup, check_conditions, check_names, make_jobs, run_episodes, worker_pool
+from posa_vla.evaluation.rollout import Setup, check_conditions, check_options, make_jobs, run_episodes, worker_pool
 from posa_vla.evaluation.runner import WEIGHTS, PolicySource, image_size, policy_folder, read_config
 from posa_vla.evaluation.training_anchors import mean_anchors
+from posa_vla.options import listed, names
 
 EPISODES, HEADER, RESULTS, REPORT = "episodes.jsonl", "evaluation.json", "results.json", "report.html"
 
@@ -146,10 +147,12 @@ def run(config: EvalConfig, command: str, setup: Setup | None = None) -> dict[st
 
 
 def _run(config: EvalConfig, command: str, setup: Setup, episodes: dict[str, int]) -> dict[str, Any]:
+    from posa_vla.sim.conditions import OBJECTS
+
     header = _header(config, setup)
     _same_evaluation(config.output / HEADER, header)
     means = mean_anchors(config.dataset.root, _cameras(config.policy.path)) if config.dataset.root else None
-    if config.dataset.root and held_out.CONDITION in episodes:
+    if config.dataset.root and OBJECTS in episodes:
         warning = held_out.warning_of_known_pairs(config.dataset.root, setup.env)
         if warning:
             print(f"warning: {warning}", file=sys.stderr)
@@ -223,22 +226,15 @@ def _stage_rates(row: dict[str, Any]) -> str:
     return "; " + ", ".join(f"{stage} {100 * rate['rate']:.1f} %" for stage, rate in row["stages"].items())
 
 
-def names(text: str | None) -> tuple[str, ...] | None:
-    """``a,b`` or ``[a, b]`` as a tuple; None, which stands for all of them, where nothing or ``all`` is given."""
-    return None if text is None or text == "all" else listed(text)
-
-
-def listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("'\"") for part in text.strip("[]() ").split(",") if part.strip())
-
-
 def episodes_by_condition(config: EvalConfig) -> dict[str, int]:
     """``basic:200,lights`` -> {"basic": 200, "lights": --episodes}."""
     from posa_vla.sim.conditions import CONDITIONS, episode_seed
 
-    chosen = {}
+    chosen: dict[str, int] = {}
     for part in names(config.conditions) or CONDITIONS:
         name, _, count = part.partition(":")
+        if name in chosen:
+            raise PosaError(f"--conditions names {name} twice: give each condition once, with all its episodes")
         if count and not (count.isdecimal() and int(count) > 0):
             raise PosaError(f"expected NAME or NAME:EPISODES in --conditions, found {part!r}")
         chosen[name] = int(count) if count else config.episodes
@@ -279,7 +275,7 @@ def _setup(config: EvalConfig) -> Setup:
         family=config.family,
         held_out=None if config.held_out is None else listed(config.held_out),
     )
-    check_names(options)
+    check_options(options)
     source = PolicySource(path, config.policy.device, config.n_action_steps)
     return Setup(source, config.split, options, config.attention_every, config.expert)
 

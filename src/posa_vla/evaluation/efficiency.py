@@ -13,7 +13,7 @@ from posa_vla.evaluation.bootstrap import mean, ratio
 from posa_vla.evaluation.records import ERROR, SUCCESS, EpisodeRecord
 
 CONTROL_RATE = 20
-"""Actions per second of the suite's robot (`sim.env.FPS`)."""
+"""Actions per second of the suite's robot (`sim.tabletop.FPS`)."""
 
 
 def efficiency(records: Sequence[EpisodeRecord]) -> dict[str, Any]:

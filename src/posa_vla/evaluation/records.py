@@ -38,12 +38,6 @@ class EnvOptions:
     family: str = "pick"
     held_out: tuple[str, ...] | None = None
 
-    def __post_init__(self) -> None:
-        for name, low in (("image_size", 1), ("num_distractors", 0), ("episode_length", 1)):
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise PosaError(f"expected {name} of at least {low}, found {value}")
-
 
 @dataclass(frozen=True)
 class Job:

@@ -162,11 +162,12 @@ def check_conditions(conditions: Sequence[str], split: str) -> None:
         raise unknown_name("split", split, SPLITS)
 
 
-def check_names(options: EnvOptions) -> None:
-    """Raise PosaError on a name that the suite does not have, before an environment is built."""
+def check_options(options: EnvOptions) -> None:
+    """Raise PosaError on names and numbers that the suite does not have, before an environment is built."""
     from posa_vla.sim import conditions, families
 
     families.get_family(options.family)
+    conditions.check_numbers(options.image_size, options.num_distractors, options.episode_length)
     conditions.chosen_pairs(options.categories, options.colours, options.held_out)
 
 

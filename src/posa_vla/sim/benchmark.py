@@ -18,6 +18,7 @@ from posa_vla.contract import HEAD
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.episode import unseen
 from posa_vla.evaluation.intervals import wilson
+from posa_vla.options import listed
 from posa_vla.sim.conditions import CONDITIONS, TESTS, check_names
 from posa_vla.sim.env import TabletopEnv
 from posa_vla.sim.families import get_family, make_expert
@@ -229,7 +230,7 @@ def measure(config: SimBenchConfig) -> dict:
 
 def _conditions(text: str) -> tuple[str, ...]:
     """``basic,occlusion`` as a tuple; the default five for an empty text."""
-    chosen = tuple(name.strip() for name in text.split(",") if name.strip())
+    chosen = listed(text)
     return check_names("condition", chosen, TESTS) if chosen else CONDITIONS
 
 

@@ -18,7 +18,9 @@ from posa_vla.sim.textures import (
     unseen_surface,
 )
 
-CONDITIONS = ("basic", "background", "lights", "distractors", "objects")
+OBJECTS = "objects"
+"""Its targets are pairs of colour and category that a recording of the same choice of objects never shows."""
+CONDITIONS = ("basic", "background", "lights", "distractors", OBJECTS)
 """What evaluation and benchmarks run unless told otherwise; the paper's four and a plain one."""
 OCCLUSION = "occlusion"
 """A screen hides the target from the head camera for part of the episode (`sim.screen`). Only when asked for."""
@@ -58,6 +60,15 @@ def check_names(kind: str, chosen: tuple[str, ...] | None, valid: tuple[str, ...
         if name not in valid:
             raise unknown_name(kind, name, valid)
     return valid if not chosen else tuple(name for name in valid if name in chosen)
+
+
+def check_numbers(image_size: int, num_distractors: int, episode_length: int | None) -> None:
+    """Raise PosaError on a number that no scene can have."""
+    if not 16 <= image_size <= 2048:
+        raise PosaError(f"image_size must lie in 16 … 2048 pixels, found {image_size}")
+    for name, value, low in (("num_distractors", num_distractors, 0), ("episode_length", episode_length, 1)):
+        if value is not None and value < low:
+            raise PosaError(f"expected {name} of at least {low}, found {value}")
 
 
 def episode_seed(split: str, seed: int) -> int:

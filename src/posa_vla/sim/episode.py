@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from posa_vla.errors import PosaError
-from posa_vla.sim.conditions import EXTRA_DISTRACTORS, RANDOMISED, Look, Pair, Pairs, Rng, episode_seed
+from posa_vla.sim.conditions import EXTRA_DISTRACTORS, OBJECTS, RANDOMISED, Look, Pair, Pairs, Rng, episode_seed
 from posa_vla.sim.objects import COLOURS, UNSEEN_CATEGORIES
 from posa_vla.sim.screen import FixturePose, Screen
 from posa_vla.sim.slots import Placed
@@ -80,14 +80,15 @@ def choose_pairs(
         max_objects: what the table holds; a condition's further objects are left out beyond it.
     """
     seen, held_out = list(options.pairs.seen), list(options.pairs.held_out)
-    source = held_out if options.condition == "objects" else seen
+    source = held_out if options.condition == OBJECTS else seen
     if not source:
         raise PosaError(
-            "the condition 'objects' needs held-out colour × category pairs: give at least 2 categories and 2 colours"
+            f"the condition {OBJECTS!r} needs held-out colour × category pairs: give at least 2 categories and 2 "
+            "colours"
         )
     source = [pair for pair in source if targets is None or pair[1] in targets]
     if not source:
-        chosen = "the held-out pairs of the chosen" if options.condition == "objects" else "the chosen"
+        chosen = "the held-out pairs of the chosen" if options.condition == OBJECTS else "the chosen"
         raise PosaError(f"no target among {chosen} categories and colours: allow more of {', '.join(targets or ())}")
     target = source[rng.integers(len(source))]
     rest = [pair for pair in seen if pair != target]

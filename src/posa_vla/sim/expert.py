@@ -8,6 +8,7 @@ import numpy as np
 
 from posa_vla.sim.grasping import HOVER, Grasper, held, object_grip
 from posa_vla.sim.objects import CATALOGUE
+from posa_vla.sim.tabletop import LIFT_HEIGHT
 
 if TYPE_CHECKING:
     from posa_vla.sim.env import TabletopEnv
@@ -48,8 +49,6 @@ class Expert(Grasper):
 
     def _height(self, slot: int) -> float:
         """Of the grip site when the object has been lifted."""
-        from posa_vla.sim.env import LIFT_HEIGHT
-
         assert self.env.episode is not None
         placed = self.env.episode.objects[slot]
         category = CATALOGUE[placed.category]

@@ -12,6 +12,7 @@ from lerobot.utils.constants import OBS_STATE
 
 from posa_vla.contract import ACTION, CAMERAS, image_key
 from posa_vla.errors import PosaError
+from posa_vla.options import listed
 
 PACKAGE, TASK = "posa_tabletop", "Pick-v0"
 GYM_ID = f"{PACKAGE}/{TASK}"
@@ -85,15 +86,10 @@ class TabletopEnvConfig(EnvConfig):
             "condition": self.condition,
             "split": self.split,
             "image_size": self.image_size,
-            "categories": _names(self.categories),
-            "colours": _names(self.colours),
-            "held_out": _names(self.held_out),
+            "categories": listed(self.categories) or None,
+            "colours": listed(self.colours) or None,
+            "held_out": listed(self.held_out) or None,
             "num_distractors": self.num_distractors,
             "episode_length": self.episode_length,
             "family": self.family,
         }
-
-
-def _names(text: str) -> tuple[str, ...] | None:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    return names or None

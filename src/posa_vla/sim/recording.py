@@ -21,6 +21,7 @@ from tqdm import tqdm
 import posa_vla
 from posa_vla.data.files import alone_in, write_json
 from posa_vla.errors import PosaError, unknown_name
+from posa_vla.options import listed, names
 from posa_vla.sim.recording_shards import SHARDS, explained, merge_shards, shard_path
 from posa_vla.sim.recording_video import VideoOptions
 from posa_vla.sim.recording_workers import RETRY_STRIDE, Job, Recipe, run
@@ -164,15 +165,6 @@ def check_numbers(config: RecordConfig) -> None:
         raise PosaError(f"--image_size must be even, as video encoders want it, found {config.image_size}")
     if config.split not in SPLITS:
         raise unknown_name("split to record from", config.split, SPLITS)
-
-
-def names(text: str) -> tuple[str, ...] | None:
-    """``a,b`` -> (a, b); ``all`` -> None."""
-    return None if text == "all" else listed(text)
-
-
-def listed(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
 
 
 def held_out(config: RecordConfig) -> tuple[str, ...] | None:

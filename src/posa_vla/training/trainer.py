@@ -239,10 +239,10 @@ def check_evaluation(config: TrainConfig, policy: PreTrainedConfig) -> None:
     """Raise PosaError now on what the first evaluation, `eval_freq` steps later, would stop the run with."""
     if not config.eval_freq:
         return
-    from posa_vla.evaluation.rollout import check_conditions, check_names
+    from posa_vla.evaluation.rollout import check_conditions, check_options
 
     check_conditions((config.eval_condition,), "val")
-    check_names(config.env)
+    check_options(config.env)
     side = config.env.image_size
     for key, feature in policy.image_features.items():
         if camera_name(key) not in CAMERAS or set(feature.shape[1:]) != {side}:
