@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
-from label_toy import make_source
+from label_toy import make_source, rig
 from toy_dataset import make_dataset
+
+from posa_vla.data.labelling import label_dataset
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +27,11 @@ def image_dataset(tmp_path_factory):
 def source(tmp_path_factory) -> Path:
     """Unlabelled, videos of 32 px, 3 episodes that each close once."""
     return make_source(tmp_path_factory.mktemp("label") / "source")
+
+
+@pytest.fixture(scope="session")
+def labelled(source, tmp_path_factory) -> Path:
+    """`source`, labelled into a folder that did not exist."""
+    output = tmp_path_factory.mktemp("label") / "deep" / "labelled"
+    label_dataset(source, rig(), output)
+    return output

@@ -16,7 +16,6 @@ from label_toy import (
     WRIST,
     column,
     edit,
-    make_source,
     rig,
 )
 
@@ -24,18 +23,6 @@ from posa_vla import contract
 from posa_vla.data.labelling import label_dataset
 from posa_vla.errors import PosaError
 from posa_vla.rigs import parse_rig
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory) -> Path:
-    return make_source(tmp_path_factory.mktemp("label") / "source")
-
-
-@pytest.fixture(scope="module")
-def labelled(source, tmp_path_factory) -> Path:
-    output = tmp_path_factory.mktemp("label") / "deep" / "labelled"
-    label_dataset(source, rig(), output)
-    return output
 
 
 def test_positions_alone_serve_a_camera_in_the_world(source, tmp_path, labelled):

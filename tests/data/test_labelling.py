@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from label_toy import INTRINSICS, RIG, column, command_of, digests, edit, make_source, rig
+from label_toy import INTRINSICS, RIG, column, command_of, digests, edit, rig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from toy_dataset import make_dataset
 
@@ -20,18 +20,6 @@ from posa_vla.cli import main as posa_vla
 from posa_vla.data.labelling import label_dataset, main
 from posa_vla.errors import PosaError
 from posa_vla.rigs import parse_rig
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory) -> Path:
-    return make_source(tmp_path_factory.mktemp("label") / "source")
-
-
-@pytest.fixture(scope="module")
-def labelled(source, tmp_path_factory) -> Path:
-    output = tmp_path_factory.mktemp("label") / "deep" / "labelled"
-    label_dataset(source, rig(), output)
-    return output
 
 
 @pytest.fixture
