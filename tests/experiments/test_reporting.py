@@ -110,14 +110,16 @@ def test_an_unfinished_cell_is_named(project, capsys):
     assert "**Not finished: blind-tabletop-1, full-tabletop-1.**" in printed
 
 
-def test_stages_of_a_long_task_are_pooled(project):
+def test_stages_of_a_long_task_are_pooled_in_their_order(project, tmp_path):
     assert project.run(seeds="0") == 0 and project.run(report=True) == 0
     content = read(project)
     assert "Stages of the task" not in tables.render(content)  # one stage is the success itself
     for cell in content["cells"]:
         for line in cell["conditions"]:
-            line["stages"] = {"opened": {"count": 4}, "picked": {"count": 2}}
-    assert "| full | 100.0 % [67.6, 100.0] | 50.0 % [21.5, 78.5] |" in tables.render(content)
+            line["stages"] = {"touched": {"count": 4}, "pushed": {"count": 2}}
+    committed.write(content, tmp_path / "toy.json")
+    text = tables.render(json.loads((tmp_path / "toy.json").read_text()))
+    assert "| variant | touched | pushed |" in text and "| full | 100.0 % [67.6, 100.0] | 50.0 % [21.5, 78.5] |" in text
 
 
 def test_success_against_demonstrations_is_drawn(project):

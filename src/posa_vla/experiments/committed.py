@@ -68,7 +68,7 @@ def write(content: dict[str, Any], path: Path) -> None:
 
 
 def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def _public(path: Path, output: Path) -> dict[str, Any]:
