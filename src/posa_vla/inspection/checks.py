@@ -144,13 +144,11 @@ def _events(subject: Subject) -> Check:
     dropped = sum(label.interactions.dropped for label in subject.labels)
     found = f"{counts.sum()} in {len(counts)} episodes"
     without = [str(subject.episodes[i].number) for i in np.flatnonzero(counts == 0)]
+    cause = f"no {' or '.join(subject.detectors.names)} in any episode: use other thresholds or detectors"
     if subject.detectors.uses(GRIPPER):
         found += f", {dropped} closes dropped for ending fully shut"
-    elif len(without) == len(counts):
-        cause = f"no {' or '.join(subject.detectors.names)} in any episode: use other thresholds or detectors"
-        return Check("Interactions", "wrong", found, cause)
-    if len(without) == len(counts):
         cause = "no close holds anything: check the gripper's column, open, closed, shut_width, or use other detectors"
+    if len(without) == len(counts):
         return Check("Interactions", "wrong", found, cause)
     if dropped > counts.sum():
         cause = (
