@@ -11,6 +11,9 @@ HEAD, WRIST = "head", "wrist"
 CAMERAS = (HEAD, WRIST)
 """Camera names of the tabletop suite, in order; another robot's names and order come from its rig."""
 
+FPS = 20
+"""Control steps, and recorded frames, per second of the tabletop suite."""
+
 STATE = OBS_STATE
 """``observation.state``, float32, (S,). Tabletop and LIBERO, S = 8: EE position (m, world), EE axis-angle
 (rad, world), two finger positions (m)."""
@@ -80,6 +83,7 @@ __all__ = [
     "CONTACT",
     "EE_POSE",
     "END_ANCHOR",
+    "FPS",
     "HEAD",
     "LANGUAGE_MASK",
     "LANGUAGE_TOKENS",

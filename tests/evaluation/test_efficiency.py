@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from posa_vla.evaluation import bootstrap
-from posa_vla.evaluation.efficiency import CONTROL_RATE, efficiency
+from posa_vla.evaluation.efficiency import efficiency
 from posa_vla.evaluation.records import ERROR, FAILURE, SUCCESS, EpisodeRecord, Motion
-from posa_vla.sim.tabletop import FPS
 
 
 def episode(seed: int, steps: int, outcome: str = SUCCESS, **known) -> EpisodeRecord:
@@ -39,10 +38,6 @@ def test_what_was_not_measured_is_none():
     one = efficiency([episode(0, 40)])
     assert one["chunk_ms"] is None
     assert one["action_steps"] == {"mean": 40, "low": None, "high": None}
-
-
-def test_the_control_rate_is_the_suites():
-    assert CONTROL_RATE == FPS
 
 
 def test_intervals_of_a_mean_agree_with_the_normal_theory_and_repeat():

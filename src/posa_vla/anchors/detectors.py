@@ -10,6 +10,7 @@ from posa_vla.anchors.dwell import DwellConfig, find_dwells
 from posa_vla.anchors.events import CONTACT, DETECTORS, DWELL, END, GRIPPER, Event, Interactions, combine
 from posa_vla.anchors.interaction import InteractionConfig, find_interactions
 from posa_vla.errors import PosaError, unknown_name
+from posa_vla.options import listed
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class DetectorConfig:
 
 def detector_names(text: str) -> tuple[str, ...]:
     """``gripper,dwell`` -> (gripper, dwell), in the order of `DETECTORS`."""
-    chosen = DetectorConfig(tuple(name.strip() for name in text.strip("[]()").split(",")))
+    chosen = DetectorConfig(listed(text))
     return tuple(name for name in DETECTORS if chosen.uses(name))
 
 

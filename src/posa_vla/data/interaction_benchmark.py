@@ -105,7 +105,7 @@ def play_demos(config: InteractionBenchConfig) -> Demos:
     from posa_vla.sim.env import TabletopEnv
     from posa_vla.sim.families import make_expert
     from posa_vla.sim.recording_episode import Demonstration, demonstrate
-    from posa_vla.sim.recording_shards import FPS, features
+    from posa_vla.sim.recording_shards import features
 
     env = TabletopEnv(split=config.split, image_size=IMAGE_SIZE, family=config.family, contacts=True)
     env.renderer.close()
@@ -127,7 +127,7 @@ def play_demos(config: InteractionBenchConfig) -> Demos:
         "episode_index": np.repeat(np.arange(len(shown)), lengths)[:, None],
         "frame_index": np.concatenate([np.arange(length) for length in lengths])[:, None],
     }
-    info = {"features": features(IMAGE_SIZE, contact=True), "fps": FPS, "total_frames": sum(lengths)}
+    info = {"features": features(IMAGE_SIZE, contact=True), "fps": contract.FPS, "total_frames": sum(lengths)}
     return Demos(columns, info | {"total_episodes": len(shown)})
 
 

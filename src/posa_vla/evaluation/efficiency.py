@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from posa_vla.contract import FPS
 from posa_vla.evaluation.bootstrap import mean, ratio
 from posa_vla.evaluation.records import ERROR, SUCCESS, EpisodeRecord
-
-CONTROL_RATE = 20
-"""Actions per second of the suite's robot (`sim.tabletop.FPS`)."""
 
 
 def efficiency(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
@@ -27,7 +25,7 @@ def efficiency(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
     """
     ended = [record for record in records if record.outcome != ERROR and record.motion]
     successes = [record for record in ended if record.outcome == SUCCESS]
-    robot = [record.motion.steps / CONTROL_RATE for record in successes if record.motion]
+    robot = [record.motion.steps / FPS for record in successes if record.motion]
     policy = [record.policy_seconds for record in successes]
     return {
         "ms_per_action": ratio(

@@ -8,6 +8,7 @@ from typing import Any
 
 from posa_vla.errors import PosaError, unknown_name
 from posa_vla.experiments.spec import Dataset, Experiment, Options
+from posa_vla.options import listed
 
 SCENE = ("categories", "colours", "held_out", "num_distractors")
 """Options of the scenes that an evaluation takes over from the recording unless it states its own."""
@@ -100,7 +101,7 @@ class Cell:
         default = self.eval.get("episodes", "200")
         if conditions is None:
             return None
-        return sum(int(entry.partition(":")[2] or default) for entry in conditions.split(","))
+        return sum(int(entry.partition(":")[2] or default) for entry in listed(conditions))
 
 
 def digest(content: Any) -> str:
@@ -149,7 +150,7 @@ def select(cells: list[Cell], only: str | None, datasets: str | None, seeds: str
 
 
 def _names(text: str, kind: str, valid: Collection[str]) -> set[str]:
-    names = [name.strip() for name in text.strip("[]").split(",")]
+    names = listed(text)
     for name in names:
         if name not in valid:
             raise unknown_name(kind, name, valid)

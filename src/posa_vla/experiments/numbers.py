@@ -8,6 +8,7 @@ from typing import Any
 from posa_vla.contract import CAMERAS
 from posa_vla.evaluation.intervals import wilson
 from posa_vla.evaluation.records import ERROR, SUCCESS
+from posa_vla.options import listed
 
 ANCHOR = f"{CAMERAS[0]}_first"
 """The anchor error that stands for all: the fixed view's task anchor at the first frame, which only the sentence
@@ -136,7 +137,7 @@ class Group:
 def demonstrations(record: dict[str, Any]) -> tuple[int, int | None]:
     """How many a recording has, in total and of each category; None where it names no categories."""
     total, categories = int(record.get("episodes", 200)), record.get("categories", "all")
-    return total, None if categories == "all" else round(total / len(categories.strip("[]").split(",")))
+    return total, None if categories == "all" else round(total / len(listed(categories)))
 
 
 def groups(content: dict[str, Any]) -> list[Group]:

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from posa_vla.errors import PosaError
 from posa_vla.model.configuration import PRESETS, preset
 from posa_vla.model.network import PosaNetwork
+from posa_vla.options import listed
 
 
 @dataclass
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> None:
     torch.set_num_threads(config.threads)
     print("| preset | parameters (M) | of these encoders (M) | GFLOPs per chunk | chunk | ms per chunk |")
     print("|---|---|---|---|---|---|")
-    for name in config.presets.split(","):
+    for name in listed(config.presets):
         row = measure(name, config.device, config.repeats)
         print(
             f"| {name} | {row['parameters']:.2f} | {row['encoders']:.2f} | {row['gflops']:.2f} "

@@ -5,7 +5,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from posa_vla.contract import CAMERAS
+from posa_vla.contract import CAMERAS, FPS
 from posa_vla.errors import PosaError
 from posa_vla.sim.conditions import (
     EXTRA_DISTRACTORS,
@@ -21,7 +21,7 @@ from posa_vla.sim.fixtures import add_screen
 from posa_vla.sim.ground_truth import GroundTruth, ObjectState
 from posa_vla.sim.kinematics import axis_angle_from_quaternion
 from posa_vla.sim.robot import FINGER_OPEN
-from posa_vla.sim.tabletop import FPS, Tabletop
+from posa_vla.sim.tabletop import Tabletop
 
 HOLD_STEPS = 10  # 0.5 s
 

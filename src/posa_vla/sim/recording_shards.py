@@ -27,7 +27,6 @@ from posa_vla.errors import PosaError
 from posa_vla.sim.recording_episode import Demonstration
 from posa_vla.sim.recording_video import QUANTILES, RecordedDataset, VideoOptions
 
-FPS = 20
 SHARD_FILE = "meta/posa_shard.json"
 SHARDS = "shard-*"  # the finished ones in a folder; one that is being written begins with a dot
 RECORDING_FILE = "meta/posa_recording.json"
@@ -111,7 +110,7 @@ def write_shard(
 def _write_episodes(root: Path, repo_id: str, video: VideoOptions, episodes, table: dict) -> None:
     dataset = RecordedDataset.create(
         repo_id,
-        fps=FPS,
+        fps=contract.FPS,
         features=table,
         root=root,
         robot_type="posa_tabletop",

@@ -3,7 +3,7 @@
 import mujoco
 import numpy as np
 
-from posa_vla.contract import CAMERAS
+from posa_vla.contract import CAMERAS, FPS
 from posa_vla.sim.episode import Episode
 from posa_vla.sim.fixtures import Fixtures
 from posa_vla.sim.objects import VISIBLE
@@ -21,7 +21,6 @@ from posa_vla.sim.scene import (
 from posa_vla.sim.slots import Slots
 from posa_vla.sim.touch import Touch
 
-FPS = 20  # control steps per second
 SUBSTEPS = round(1 / FPS / TIMESTEP)
 SETTLE_SUBSTEPS = 25
 LIFT_HEIGHT = 0.10  # m above where it stood

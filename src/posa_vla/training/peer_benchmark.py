@@ -10,6 +10,7 @@ from lerobot.policies.factory import get_policy_class
 from torch import nn
 
 from posa_vla import contract
+from posa_vla.options import listed
 from posa_vla.training import peers
 from posa_vla.training.config import parse
 from posa_vla.training.recipes import POSA_VLA, SMALL
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> None:
     config = draccus.parse(config_class=PeerBenchmarkConfig, args=argv)
     print("| policy | trained (M) | of these image encoders (M) | never trained (M) |")
     print("|---|---|---|---|")
-    for name in config.policies.split(","):
+    for name in listed(config.policies):
         size = count(build(name))
         print(f"| {name} | {size.trained / 1e6:.2f} | {size.images / 1e6:.2f} | {size.frozen / 1e6:.2f} |")
 
