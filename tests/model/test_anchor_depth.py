@@ -50,7 +50,7 @@ def test_depth_teaches_the_features_and_leaves_the_attention_alone():
     net = network(anchor_depth="predicted")
     torch.nn.init.normal_(net.depth_head.outer.weight)  # zero at first: the gradient would stop there
     data = batch(net.config)
-    sight = net.look(data.images, data.tokens, data.mask)
+    sight = net.look(data.images, data.tokens, data.mask, data.state)
     targets = net._targets(data, sight.grid)
     net._depth_loss(sight.focus.depth, targets, targets.weight, data.anchors).backward()
     used = {name for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
@@ -81,7 +81,7 @@ def test_true_maps_bring_true_depths_and_no_head():
     assert not hasattr(net, "depth_head")
     data = batch(net.config)
     data.anchors[0, :, :, 3] = -1
-    sight = net.look(data.images, data.tokens, data.mask, data.anchors)
+    sight = net.look(data.images, data.tokens, data.mask, data.state, data.anchors)
     assert torch.equal(sight.focus.depth[1:], data.anchors[1:, ..., 2])
     assert sight.focus.depth[0].abs().sum() == 0
 
@@ -97,7 +97,7 @@ def test_off_by_default_and_then_no_parameter_of_it_exists():
 
 def _inputs():
     data = batch(network().config)
-    return data.images, data.tokens, data.mask
+    return data.images, data.tokens, data.mask, data.state
 
 
 def test_what_cannot_work_is_refused():

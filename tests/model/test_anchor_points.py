@@ -73,7 +73,7 @@ def test_the_action_loss_reaches_depths_and_attention_through_the_token():
         torch.nn.init.normal_(layer.weight, std=0.1)
     for block in net.action_transformer.blocks:
         torch.nn.init.normal_(block.modulation.weight, std=0.1)
-    sight = net.look(data.images, data.tokens, data.mask, None, data.views)
+    sight = net.look(data.images, data.tokens, data.mask, data.state, None, data.views)
     net.action_loss(net.remember(data.images, sight, data.state), data, torch.Generator().manual_seed(0)).backward()
     used = {name.split(".")[0] for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert {"depth_head", "point_tokens", "attentions"} <= used
@@ -93,7 +93,7 @@ def test_with_true_maps_the_points_are_the_true_ones():
     geometry, cameras = tabletop()
     state, points = states(4), near_the_table(4)
     anchors = labels(points, state, cameras)
-    sight = net.look(data.images, data.tokens, data.mask, anchors, geometry.views(state, whole(4)))
+    sight = net.look(data.images, data.tokens, data.mask, data.state, anchors, geometry.views(state, whole(4)))
     inside = ((anchors[..., :2] >= 0) & (anchors[..., :2] < 1)).all(-1).any(1)
     assert inside.any()
     assert np.abs(sight.points.position.numpy() - points)[inside.numpy()].max() < 5e-6

@@ -54,7 +54,7 @@ def test_two_grids_meet_in_the_gate(towers):
     net = PosaNetwork(config, torch.tensor([5, 1])).eval()
     images, tokens = torch.rand(1, 2, 3, 56, 56), torch.tensor([[5, 6, 1]])
     with torch.no_grad():
-        sight = net.look(images, tokens, tokens > 0)
+        sight = net.look(images, tokens, tokens > 0, torch.zeros(1, 8))
         memory = net.remember(images, sight, torch.zeros(1, 8))
     assert sight.maps.shape == (1, 2, 2, 7, 7)
     assert memory.shape == (1, 2 * 16 + 2 + 4, 32)  # patches of two views, text, state, four anchor tokens

@@ -92,12 +92,12 @@ def test_an_anchor_out_of_frame_is_trained_to_an_empty_map():
     data = batch(net.config, B=1)
     data.anchors[..., 0] = 1.5
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
-    first = net.look(data.images, data.tokens, data.mask).maps.max().item()
+    first = net.look(data.images, data.tokens, data.mask, data.state).maps.max().item()
     for _ in range(30):
         optimiser.zero_grad()
         net.loss(data, anchor_only=True)[0].backward()
         optimiser.step()
-    last = net.look(data.images, data.tokens, data.mask).maps.max().item()
+    last = net.look(data.images, data.tokens, data.mask, data.state).maps.max().item()
     assert last < 0.5 * first
 
 
@@ -113,7 +113,7 @@ def test_cached_keys_and_values_give_the_same_actions_to_the_bit():
         torch.nn.init.normal_(parameter, std=0.1)
     data = batch(net.config)
     with torch.no_grad():
-        sight = net.look(data.images, data.tokens, data.mask)
+        sight = net.look(data.images, data.tokens, data.mask, data.state)
         memory = net.remember(data.images, sight, data.state)
         noise = torch.randn(4, net.config.chunk_size, net.config.action_dim)
         cached = net.sample_actions(memory, noise, steps=5)
@@ -127,7 +127,7 @@ def test_cached_keys_and_values_give_the_same_actions_to_the_bit():
 def test_an_open_gate_equals_no_gate():
     gated, free = network(gate="max", anchor_tokens=False).eval(), network(gate="none", anchor_tokens=False).eval()
     data = batch(gated.config)
-    sight = gated.look(data.images, data.tokens, data.mask)
+    sight = gated.look(data.images, data.tokens, data.mask, data.state)
     sight.focus = predicted_focus(torch.full_like(sight.focus.logits, 1e4), sight.grid)  # sigmoid = 1 exactly
     assert torch.equal(gated.remember(data.images, sight, data.state), free.remember(data.images, sight, data.state))
 
@@ -139,8 +139,8 @@ def test_with_true_maps_the_anchors_decide_and_nothing_attends():
     data = batch(net.config)
     loss, info = net.loss(data)
     assert torch.equal(loss, info["action_loss"])
-    sight = net.look(data.images, data.tokens, data.mask, data.anchors)
-    other = net.look(data.images, data.tokens, data.mask, data.anchors.flip(0))
+    sight = net.look(data.images, data.tokens, data.mask, data.state, data.anchors)
+    other = net.look(data.images, data.tokens, data.mask, data.state, data.anchors.flip(0))
     memory = net.remember(data.images, sight, data.state)
     assert not torch.equal(memory, net.remember(data.images, other, data.state))
     assert torch.equal(sight.maps, anchor_maps(data.anchors, sight.grid).maps)
@@ -151,7 +151,7 @@ def test_true_anchors_that_are_not_in_the_picture_give_an_empty_map_and_no_confi
     net = network(maps="ground_truth").eval()
     data = batch(net.config)
     data.anchors[:, :, 0] = torch.tensor(anchor)
-    sight = net.look(data.images, data.tokens, data.mask, data.anchors)
+    sight = net.look(data.images, data.tokens, data.mask, data.state, data.anchors)
     assert sight.maps[:, :, 0].abs().sum() == 0
     assert sight.focus.confidence[0].tolist() == [[0.0, 1.0]] * 2
     assert torch.equal(sight.focus.uv[:, :, 1], data.anchors[:, :, 1, :2])

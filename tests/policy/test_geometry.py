@@ -110,7 +110,12 @@ def test_training_crops_lead_to_the_true_points_too(labelled):
     images, anchors, windows = policy._training_images(batch, torch.Generator().manual_seed(1))
     assert not torch.allclose(anchors[..., 2], batch[contract.ANCHORS][..., 2], atol=1e-3)  # some zoom
     sight = policy.network.look(
-        images, batch[contract.LANGUAGE_TOKENS], batch[contract.LANGUAGE_MASK], anchors, policy._views(batch, windows)
+        images,
+        batch[contract.LANGUAGE_TOKENS],
+        batch[contract.LANGUAGE_MASK],
+        batch[contract.STATE],
+        anchors,
+        policy._views(batch, windows),
     )
     assert np.abs(sight.points.position.numpy() - points).max() < 5e-6
 

@@ -40,7 +40,7 @@ def measure(name: str, device: str, repeats: int) -> dict[str, float]:
     @torch.inference_mode()
     def chunk() -> float:
         start = time.perf_counter()
-        sight = net.look(images, tokens, tokens.bool())
+        sight = net.look(images, tokens, tokens.bool(), state)
         net.sample_actions(net.remember(images, sight, state), noise)
         if device.startswith("cuda"):
             torch.cuda.synchronize()

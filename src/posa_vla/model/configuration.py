@@ -17,7 +17,7 @@ CHOICES = {
 }
 AT_LEAST_ONE = (
     "image_size", "vision_width", "text_width", "max_text_length", "chunk_size", "width", "depth",
-    "heads", "flow_samples", "integration_steps",
+    "heads", "stages", "flow_samples", "integration_steps",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "vision_blocks", "memory_grid", "event_window", "tau_pos", "focal_gamma", "spatial_weight", "depth_weight",
@@ -58,6 +58,8 @@ class NetworkConfig:
         anchor_depth: `predicted`: a small head tells each anchor's distance in each view; `none` (the paper).
         point_tokens: give the transformer one token per anchor with its place in space, from the depths of all views
             and the cameras' calibration, which the policy takes from the dataset's labels.
+        stages: questions that the text asks for the task anchor, weighed by the stage the task is in, which state and
+            scene tell (ours, for tasks of several interactions); 1: one question, whatever has been done (the paper).
         end_anchor: predict, supervise and use the end anchor.
         spatial_loss: the focal term of Eq. 5.
         contrastive: Eq. 6-10: `paper`, `visual` (v against the other sample's text), or `none`.
@@ -108,6 +110,7 @@ class NetworkConfig:
     anchor_tokens: bool = True
     anchor_depth: str = "none"
     point_tokens: bool = False
+    stages: int = 1
     end_anchor: bool = True
     spatial_loss: bool = True
     contrastive: str = "paper"

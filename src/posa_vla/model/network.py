@@ -17,6 +17,7 @@ from posa_vla.model.action_transformer import ActionTransformer, sample_time
 from posa_vla.model.anchor_attention import (
     AnchorAttention,
     Focus,
+    StageQuery,
     fourier_features,
     gate_features,
     predicted_focus,
@@ -108,6 +109,8 @@ class PosaNetwork(nn.Module):
         self.anchor_names = ("task", "end") if config.end_anchor else ("task",)
         attended = self.anchor_names if config.maps == "predicted" else ()
         self.attentions = nn.ModuleList(AnchorAttention(Dt, Dv, config.heads) for _ in attended)
+        if attended and config.stages > 1:
+            self.stage_query = StageQuery(Dt, Dv, config.state_dim, config.stages)
         if config.uses_anchor_loss and config.contrastive != "none":
             self.contrastive = ContrastiveLoss(config.contrastive, Dt, Dv)
         gated_width = dense_width * (len(self.anchor_names) if config.gate == "concat" else 1)
@@ -144,11 +147,13 @@ class PosaNetwork(nn.Module):
         images: Tensor,
         tokens: Tensor,
         mask: Tensor,
+        state: Tensor,
         anchors: Tensor | None = None,
         views: Views | None = None,
     ) -> Sight:
         """Encodes images (B, C, 3, S, S) and text (B, L), and attends: M_task asks with f_x, M_end with f_e.
 
+        With several `stages` the state (B, S), too, has a say in what M_task asks, and is not read otherwise.
         The true anchors (B, C, 2, 4) take the attention's place where `maps` says so, and are not read otherwise.
         `views` say from where the images were taken; only points in space need them.
         """
@@ -162,7 +167,8 @@ class PosaNetwork(nn.Module):
             assert anchors is not None, "maps=ground_truth needs the anchors"
             focus = true_focus(anchors, len(self.anchor_names), grid, config.sigma_task, config.sigma_end)
         else:
-            queries = (text, end_text)[: len(self.attentions)]
+            asked = self.stage_query(text, patches, state) if config.stages > 1 else text
+            queries = (asked, end_text)[: len(self.attentions)]
             logits = [attend(query, patches) for attend, query in zip(self.attentions, queries, strict=True)]
             focus = predicted_focus(torch.stack(logits, dim=2), grid)
         if config.predicts_depth:
@@ -226,7 +232,7 @@ class PosaNetwork(nn.Module):
         self, batch: Batch, anchor_only: bool = False, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """L_total = L_action + λ L_anchor (Eq. 17), or L_anchor alone in the first stage; and what to log."""
-        sight = self.look(batch.images, batch.tokens, batch.mask, batch.anchors, batch.views)
+        sight = self.look(batch.images, batch.tokens, batch.mask, batch.state, batch.anchors, batch.views)
         anchor_loss, info = self.anchor_loss(sight, batch)
         if anchor_only:
             return anchor_loss, info | {"loss": anchor_loss.detach()}

@@ -255,7 +255,8 @@ class PosaVLAPolicy(PreTrainedPolicy):
         views = self._views(batch, self._centred(whole))
         images, anchors = centre_crop(whole, anchors, self.config.augmentation.output_size)
         images = self._resize(images)
-        return images, self.network.look(images, batch[LANGUAGE_TOKENS], batch[LANGUAGE_MASK], anchors, views)
+        tokens, mask = batch[LANGUAGE_TOKENS], batch[LANGUAGE_MASK]
+        return images, self.network.look(images, tokens, mask, batch[STATE], anchors, views)
 
     def _privileged_anchors(self, batch: dict[str, Any]) -> Tensor:
         """True anchors (B, C, 2, 4) of the observations, cameras in the policy's order."""
