@@ -8,7 +8,7 @@ from posa_vla.evaluation.records import FAILURE, SUCCESS, EpisodeRecord, Motion,
 
 
 def episode(condition: str, seed: int, solved: bool) -> EpisodeRecord:
-    """A solved episode looks at the target, 0.02 off in the head view; a failed one 0.3 beside it."""
+    """A solved episode looks at the target, 0.02 off in the head view and in space (m); a failed one 0.3 beside it."""
     error = 0.02 if solved else 0.3
     true = [[[0.5, 0.5], [0.1, 0.1]], [[0.5, 0.5], [0.1, 0.1]]]
     predicted = [[[0.5 + error, 0.5], [0.1, 0.1]], [[0.5, 0.5], [0.1, 0.1]]]
@@ -29,6 +29,7 @@ def episode(condition: str, seed: int, solved: bool) -> EpisodeRecord:
             "predicted": [predicted, predicted],
             "true": [true, [[[None, None], [0.1, 0.1]], true[1]]],
             "random_object": [[[0.3, 0.5], [0.3, 0.5]]] * 2,
+            "space": [[[error, 0.1], [None, 0.1], [error, 0.1]], [[None, 0.1], [None, 0.1], [0.1, 0.1]]],
         },
     )
 

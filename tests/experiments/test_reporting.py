@@ -9,7 +9,7 @@ from experiment_content import CONTENT
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.intervals import newcombe, wilson
 from posa_vla.experiments import committed, tables
-from posa_vla.experiments.anchor_tables import auc
+from posa_vla.experiments.anchor_tables import auc, space_table
 from posa_vla.experiments.markdown import replace_section
 from posa_vla.experiments.numbers import groups
 from posa_vla.experiments.plots import training_figure
@@ -20,7 +20,7 @@ PAGE = "# Results\n\n<!-- experiment:toy -->\nold\n<!-- /experiment:toy -->\n\nT
 @pytest.fixture
 def reported(project):
     """A finished experiment; full solves 3 of 4 in each of two conditions, blind 1 of 4."""
-    project.write(tables=["success", "efficiency", "anchors", "look"])
+    project.write(tables=["success", "efficiency", "anchors", "space", "look"])
     (project.root / "docs" / "results.md").write_text(PAGE)
     assert project.run(workers=2) == 0
     assert project.run(report=True) == 0
@@ -60,14 +60,28 @@ def test_speed_and_anchor_tables(reported):
     assert "reached the target, no grasp | 4 | 0.300 | 0.300 | 0.300 | 0 %" in text
 
 
+def test_errors_in_space_are_in_centimetres_and_pooled_over_seeds(reported):
+    lines = [line for line in section(reported).splitlines() if "| all views | task |" in line]
+    assert lines[0] == "|  | all views | task | 9.0 | 9.5 | 32 | 10.0, 10.0 |"  # 0.75 * 2 + 0.25 * 30; and 10 later
+    assert row(section(reported), "full", table=5)[1:] == ["head", "task", "9.0", "9.0", "16", "2.0, 2.0"]
+    assert "| wrist | task |" not in section(reported)  # nowhere seen
+
+
+def test_variants_without_depths_have_no_place_in_space(reported):
+    content = read(reported)
+    for cell in content["cells"]:
+        del cell["anchors"]["space"]
+    assert space_table(groups(content)) == ["No variant tells depths, so no anchor has a place in space."]
+
+
 def test_the_first_look_counts_scenes_whose_anchor_is_near_the_target(reported):
     text = section(reported)
     low, high = wilson(12, 16)
-    full = row(text, "full", table=5)
+    full = row(text, "full", table=6)
     assert full[1:5] == ["16", f"75.0 % [{100 * low:.1f}, {100 * high:.1f}]", "75 %, 75 %", "–"]
     assert full[5:7] == ["0.020", "0.090"]
     low, high = newcombe(4, 16, 12, 16)
-    assert row(text, "blind", table=5)[4] == f"-50.0 [{100 * low:+.1f}, {100 * high:+.1f}]"
+    assert row(text, "blind", table=6)[4] == f"-50.0 [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def read(project):

@@ -1,4 +1,4 @@
-"""How the anchor error relates to success, episode by episode, and where the policy looks when it fails."""
+"""How far off anchors are, how that relates to success episode by episode, and where the policy looks in failures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -72,3 +72,37 @@ def endings(title: str, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
         errors = [number(middle(row[column] for row in members), 3) for column in (FIRST, MEAN, LATE)]
         table_rows.append([title if index == 0 else "", kind, str(len(members)), *errors, share])
     return table_rows
+
+
+def space_table(found: Sequence[Group]) -> list[str]:
+    """By view and anchor, of the variants that tell depths."""
+    rows = [row for group in found for row in _in_space(group)]
+    if not rows:
+        return ["No variant tells depths, so no anchor has a place in space."]
+    legend = (
+        "Distance between an anchor's predicted and its true place in space, cm: means over all samples, and the "
+        "median of each seed's. An anchor that a view cannot see has no error there."
+    )
+    header = ["variant", "view", "anchor", "first frame", "whole episode", "samples", "median of each seed"]
+    return [legend, table(header, rows)]
+
+
+def _in_space(group: Group) -> list[list[str]]:
+    """One row per view and anchor; none for a variant without depths."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in group.cells:
+        for row in (cell["anchors"] or {}).get("space", []):
+            found.setdefault((row["view"], row["anchor"]), []).append(row)
+    rows = []
+    for index, ((view, anchor), seeds) in enumerate(found.items()):
+        first, episode = ([row[frames] for row in seeds] for frames in ("first", "episode"))
+        medians = ", ".join(number(part["median_cm"], 1) for part in episode)
+        means = [number(_pooled(parts), 1) for parts in (first, episode)]
+        samples = str(sum(part["samples"] for part in episode))
+        rows.append([group.title if index == 0 else "", view, anchor, *means, samples, medians])
+    return rows
+
+
+def _pooled(parts: Sequence[dict[str, Any]]) -> float | None:
+    samples = sum(part["samples"] for part in parts)
+    return sum(part["samples"] * part["mean_cm"] for part in parts if part["samples"]) / samples if samples else None
