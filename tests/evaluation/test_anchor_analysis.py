@@ -93,6 +93,19 @@ def test_every_failure_stands_under_what_its_attention_did():
     assert found["episodes"][10]["object"] == SAME_COLOUR
 
 
+def test_what_was_lifted_instead_is_told_by_what_it_shares_with_the_target():
+    more = [episode([LEMON] * 6, seed, FAILURE, wrong_object=LEMON) for seed in (15, 16)]
+    found = {row["what"]: row["share"] for row in analyse(records() + more)["lifted_instead"]}
+    assert {what: share["count"] for what, share in found.items()} == {
+        "same category": 0,
+        "same colour": 1,
+        "neither": 2,
+    }
+    assert found["neither"]["rate"] == pytest.approx(2 / 3)
+    nothing = analyse(records()[:10])["lifted_instead"]
+    assert [row["share"]["rate"] for row in nothing] == [None] * 3
+
+
 def test_what_cannot_be_analysed_is_said():
     with pytest.raises(PosaError, match="--attention_every"):
         analyse([EpisodeRecord("basic", 0, FAILURE), EpisodeRecord("basic", 1, ERROR, message="x")])
@@ -114,6 +127,7 @@ def test_the_command_writes_a_table_and_a_picture(report, tmp_path, capsys):
     assert text in capsys.readouterr().out
     assert "run/004000 on basic, split val: 8 successes" in text
     assert "| on another object, same colour | 2 |" in text
+    assert "| same colour | 1 | 100 %" in text
     analysis = json.loads((tmp_path / "out" / "analysis.json").read_text())
     assert analysis["success"]["count"] == 8
     picture = (tmp_path / "out" / "anchors.svg").read_bytes()

@@ -121,6 +121,7 @@ def analyse(records: Sequence[EpisodeRecord], bins: int = 4) -> dict[str, Any]:
         "view": cameras[0],
         "attention": table,
         "failures": _failures(table),
+        "lifted_instead": _lifted_instead(sampled),
         "episodes": [
             {
                 "condition": record.condition,
@@ -256,6 +257,12 @@ def _failures(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
     failed = sum(counts.values())
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     return [{"what": what, "share": rate(count, failed)} for what, count in ordered]
+
+
+def _lifted_instead(records: Sequence[EpisodeRecord]) -> list[dict[str, Any]]:
+    """Episodes in which another object was lifted, by what it has in common with the target."""
+    counts = Counter(kinds.relation(r.wrong_object, r.target) for r in records if r.wrong_object is not None)
+    return [{"what": relation, "share": rate(counts[relation], counts.total())} for relation in kinds.RELATIONS]
 
 
 def _or_none(value: float) -> float | None:

@@ -6,7 +6,7 @@ from posa_vla.evaluation.report import DASH, number, percent
 
 
 def markdown(analysis: dict[str, Any]) -> str:
-    """The analysis' three tables, each with the sentence that says how to read it."""
+    """The analysis' four tables, each with the sentence that says how to read it."""
     success = analysis["success"]
     privileged = f" Privileged: {analysis['privileged']}." if analysis["privileged"] else ""
     return "\n".join(
@@ -28,7 +28,11 @@ def markdown(analysis: dict[str, Any]) -> str:
             "",
             "Failures by what the attention did.",
             "",
-            *_failures(analysis["failures"]),
+            *_shares("attention in failures", analysis["failures"]),
+            "",
+            "Episodes in which another object was lifted, by what it has in common with the target.",
+            "",
+            *_shares("lifted instead", analysis["lifted_instead"]),
             "",
         ]
     )
@@ -61,8 +65,8 @@ def _attention(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _failures(rows: list[dict[str, Any]]) -> list[str]:
-    lines = ["| attention in failures | episodes | share |", "|---|---|---|"]
+def _shares(title: str, rows: list[dict[str, Any]]) -> list[str]:
+    lines = [f"| {title} | episodes | share |", "|---|---|---|"]
     return lines + [f"| {row['what']} | {row['share']['count']} | {_rate(row['share'])} |" for row in rows]
 
 
