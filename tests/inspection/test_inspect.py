@@ -4,6 +4,7 @@ import builtins
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -274,7 +275,8 @@ def test_errors_are_of_known_labels_in_the_picture_in_pixels_of_the_stored_image
     confidence = np.tile([0.9, 0.8], (4, 1, 1))
     confidence[3, 0, 0] = 0.1
     sizes = np.array([[200.0, 100.0]])
-    found = Predictions(("front",), sizes, np.arange(4), uv, confidence, np.zeros((4, 1, 2, 3, 3)), labels)
+    once = np.zeros(4, np.int64)
+    found = Predictions(("front",), sizes, np.arange(4), uv, confidence, np.zeros((4, 1, 2, 3, 3)), labels, once)
     task, end = error_table(found)
     assert task.samples == 2
     assert task.pixels is not None
@@ -282,6 +284,13 @@ def test_errors_are_of_known_labels_in_the_picture_in_pixels_of_the_stored_image
     assert task.pixels[0] == pytest.approx(25)  # between 0.1 of the width of 200 and that
     assert (task.confidence, task.confidence_outside) == (0.9, pytest.approx(0.1))
     assert (end.samples, end.near, end.constant) == (4, 1.0, False)
+    numbered = replace(found, interactions=np.array([0, 1, 1, 1]))
+    together, first, second, end = error_table(numbered)
+    assert together == task and end.title == "front, end"
+    assert (first.title, first.samples, second.title, second.samples) == ("front, task 1", 1, "front, task 2", 1)
+    assert first.pixels is not None and first.pixels[0] == pytest.approx(20)
+    assert second.pixels is not None and second.pixels[0] == pytest.approx(30)
+    assert (first.confidence_outside, second.confidence_outside) == (None, pytest.approx(0.1))
 
 
 def test_every_decision_of_the_detector_is_explained():

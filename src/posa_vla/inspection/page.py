@@ -93,7 +93,7 @@ def _episode(subject: Subject, reader: FrameReader, number: int) -> dict[str, An
 def _policy(found: Predictions, subject: Subject, reader: FrameReader, path: str) -> dict[str, Any]:
     table = error_table(found)
     worst = []
-    for row in table:
+    for row in (row for row in table if row.interaction is None):
         c, anchor = found.cameras.index(row.camera), ANCHOR_NAMES.index(row.anchor)
         image = None if row.constant else worst_frames(found, subject, reader, c, anchor)
         if image is not None:
@@ -114,7 +114,7 @@ def text_table(table: Sequence[Any]) -> str:
     """The policy's errors for the terminal."""
     lines = [f"{'camera, anchor':<24}{'frames':>8}{'median':>12}{'90 %':>12}{'max':>12}{'below 5 %':>12}"]
     for row in table:
-        name = f"{row.camera}, {row.anchor}" + (" (constant)" if row.constant else "")
+        name = row.title + (" (constant)" if row.constant else "")
         if row.pixels is None:
             lines.append(f"{name:<24}{0:>8}")
             continue

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from posa_vla.contract import ANCHOR_NAMES, END_ANCHOR, STATE
+from posa_vla.contract import ANCHOR_NAMES, END_ANCHOR, STATE, TASK_ANCHOR
 from posa_vla.data.tables import read_columns
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.anchor_error import distance
@@ -26,6 +26,9 @@ WORST = 8
 NEAR = 0.05
 """Of the image's short side: the share of the frames with a smaller error is reported."""
 
+COMMON = 0.05
+"""An interaction has rows of its own where at least this share of the frames leads up to it."""
+
 WORST_TILE = 220
 BINS = 40
 
@@ -42,6 +45,7 @@ class Predictions:
         confidence: (R, C, 2), the highest value of each map.
         maps: (R, C, 2, Hp, Wp).
         labels: (R, C, 2, 4), contract `ANCHORS`.
+        interactions: (R,) int, the interaction that the frame leads up to, from 0; after the last, how many there were.
     """
 
     cameras: tuple[str, ...]
@@ -51,6 +55,7 @@ class Predictions:
     confidence: np.ndarray
     maps: np.ndarray
     labels: np.ndarray
+    interactions: np.ndarray
 
     @property
     def errors(self) -> np.ndarray:
@@ -66,6 +71,7 @@ class ErrorRow:
     Args:
         camera: its name.
         anchor: task or end.
+        interaction: the only one whose frames count, from 0; None: all.
         constant: the labels are one point in every frame, as the hand in the view of its own camera.
         samples: frames with a known anchor in the picture.
         pixels: median, 90 %, 95 % quantile and maximum, pixels of the stored image; None without a sample.
@@ -77,6 +83,7 @@ class ErrorRow:
 
     camera: str
     anchor: str
+    interaction: int | None
     constant: bool
     samples: int
     pixels: list[float] | None
@@ -84,6 +91,11 @@ class ErrorRow:
     near: float | None
     confidence: float | None
     confidence_outside: float | None
+
+    @property
+    def title(self) -> str:
+        number = "" if self.interaction is None else f" {self.interaction + 1}"
+        return f"{self.camera}, {self.anchor}{number}"
 
 
 def load_runner(path: Path, device: str | None) -> PolicyRunner:
@@ -133,20 +145,40 @@ def predict(runner: PolicyRunner, subject: Subject, reader: FrameReader, frames:
     sizes = np.array([reader.size(camera) for camera in runner.cameras], np.float64)
     labels = subject.anchors[rows][:, order]
     points, peaks, seen = (np.concatenate(parts) for parts in (uv, confidence, maps))
-    return Predictions(runner.cameras, sizes, rows, points, peaks, seen, labels)
+    return Predictions(runner.cameras, sizes, rows, points, peaks, seen, labels, _interactions(subject)[rows])
+
+
+def _interactions(subject: Subject) -> np.ndarray:
+    """(N,) of each frame of the dataset the interaction it leads up to, as in `Predictions`."""
+    return np.concatenate(
+        [
+            np.searchsorted(label.interactions.frames, np.arange(episode.rows.stop - episode.rows.start))
+            for label, episode in zip(subject.labels, subject.episodes, strict=True)
+        ]
+    )
 
 
 def error_table(found: Predictions) -> list[ErrorRow]:
-    return [_row(found, c, anchor) for c in range(len(found.cameras)) for anchor in range(len(ANCHOR_NAMES))]
+    """Rows by camera and anchor; of the task anchor also by interaction, where several are common."""
+    task = found.interactions[(found.labels[:, :, TASK_ANCHOR, 3] >= 0).any(1)]
+    numbers, counts = np.unique(task, return_counts=True)
+    common = [int(number) for number in numbers[counts >= COMMON * len(task)]]
+    several = common if len(common) > 1 else []
+    rows = []
+    for c in range(len(found.cameras)):
+        rows += [_row(found, c, TASK_ANCHOR), *(_row(found, c, TASK_ANCHOR, number) for number in several)]
+        rows.append(_row(found, c, END_ANCHOR))
+    return rows
 
 
-def _row(found: Predictions, c: int, anchor: int) -> ErrorRow:
-    errors = found.errors[:, c, anchor]
+def _row(found: Predictions, c: int, anchor: int, interaction: int | None = None) -> ErrorRow:
+    chosen = np.full(len(found.rows), True) if interaction is None else found.interactions == interaction
+    errors = found.errors[chosen, c, anchor]
     errors = errors[~np.isnan(errors)]
-    seen = inside(found.labels[:, c, anchor])
-    outside = (found.labels[:, c, anchor, 3] >= 0) & ~seen
+    seen = chosen & inside(found.labels[:, c, anchor])
+    outside = chosen & (found.labels[:, c, anchor, 3] >= 0) & ~seen
     confidence = found.confidence[:, c, anchor]
-    name = found.cameras[c], ANCHOR_NAMES[anchor]
+    name = found.cameras[c], ANCHOR_NAMES[anchor], interaction
     outside_value = float(np.median(confidence[outside])) if outside.any() else None
     if not len(errors):
         return ErrorRow(*name, False, 0, None, None, None, None, outside_value)
