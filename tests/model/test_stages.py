@@ -42,6 +42,17 @@ def test_the_end_anchor_asks_the_same_in_every_stage():
     assert not torch.allclose(maps[0, :, 0], maps[1, :, 0], atol=1e-6)
 
 
+def test_new_questions_begin_close_to_the_papers_query():
+    net, data = of_one_scene(3)
+    with torch.no_grad():
+        sight = net.look(data.images, data.tokens, data.mask, data.state)
+        asked = net.stage_query(sight.text, sight.patches, data.state)
+        questions = net.stage_query.questions(sight.text)
+    near = (asked - sight.text).norm(dim=-1) / sight.text.norm(dim=-1)
+    assert (near > 0.005).all() and (near < 0.2).all()
+    assert questions.std() > 0  # alike, they would all learn the same
+
+
 def test_one_stage_is_the_papers_query_and_costs_nothing():
     assert not [name for name in network().state_dict() if "stage" in name]
     assert [name for name in network(stages=2).state_dict() if "stage" in name]

@@ -300,6 +300,30 @@ def test_missing_unexpected_and_misshaped_weights_are_named(saved):
         PosaVLAPolicy.from_pretrained(folder, config=small_config(depth=2))
 
 
+@pytest.mark.parametrize(
+    "switches, module", [({"stages": 3}, "stage_query"), ({"anchor_depth": "predicted"}, "depth_head")]
+)
+def test_a_trained_policy_can_be_given_modules_it_lacks(saved, caplog, switches, module):
+    policy, folder = saved
+    more = PosaVLAPolicy.from_pretrained(folder, config=small_config(**switches))
+    assert f"network.{module} is new and untrained" in caplog.text
+    old, new = policy.state_dict(), more.state_dict()
+    assert all(torch.equal(new[key], value) for key, value in old.items())
+    added = new.keys() - old.keys()
+    assert added and all(key.startswith(f"network.{module}.") for key in added)
+
+
+def test_what_a_damaged_checkpoint_should_hold_is_no_addition(saved, tmp_path):
+    _, folder = saved
+    staged = tmp_path / "staged"
+    PosaVLAPolicy.from_pretrained(folder, config=small_config(stages=3)).save_pretrained(staged)
+    (staged / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    with pytest.raises(PosaError, match=r"missing: network\.stage_query"):
+        PosaVLAPolicy.from_pretrained(staged)
+    with pytest.raises(PosaError, match=r"missing: network\.stage_query"):
+        PosaVLAPolicy.from_pretrained(staged, config=small_config(stages=3))
+
+
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "gone"])
 def test_a_damaged_checkpoint_is_one_sentence(saved, damage):
     _, folder = saved

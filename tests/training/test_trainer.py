@@ -340,6 +340,14 @@ def test_images_that_a_peer_normalises_need_statistics(dataset, tmp_path):
         trainer.main([*words, "--policy.n_action_steps=4", f"--dataset.root={root}", f"--output_dir={tmp_path / 'o'}"])
 
 
+def test_fine_tuning_adds_stages_to_the_network(run, dataset, tmp_path):
+    source = run / "checkpoints" / "last" / "pretrained_model"
+    words = [f"--policy.path={source}", "--policy.stages=3", "--steps=2", "--batch_size=4", "--threads=1"]
+    assert trainer.main([*words, f"--dataset.root={dataset}", f"--output_dir={tmp_path / 'out'}"]) == 0
+    tuned = PosaVLAPolicy.from_pretrained(tmp_path / "out/checkpoints/last/pretrained_model")
+    assert tuned.network.stage_query.stages == 3
+
+
 def test_fine_tuning_keeps_the_network(run, dataset, tmp_path, capsys):
     source = run / "checkpoints" / "last" / "pretrained_model"
     words = [f"--policy.path={source}", "--policy.width=64", f"--dataset.root={dataset}", f"--output_dir={tmp_path}"]

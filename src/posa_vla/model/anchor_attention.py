@@ -42,22 +42,25 @@ class AnchorAttention(nn.Module):
 class StageQuery(nn.Module):
     """What to ask for now: a task of several interactions wants another thing in each of its stages (ours).
 
-    The text asks several questions; the stage the task is in, told by the robot's state and the mean of all patches,
-    weighs them. State and scene say no more than these weights: a query that knew where the hand is would find the
-    place from there, since in demonstrations the hand is always on its way to the right one.
+    The text asks several questions, which begin close to the text itself, the paper's query. The stage the task is
+    in, told by the robot's state and the mean of all patches, weighs them. State and scene say no more than these
+    weights: a query that knew where the hand is would find the place from there, since in demonstrations the hand is
+    always on its way to the right one.
     """
 
     def __init__(self, text_width: int, vision_width: int, state_dim: int, stages: int, hidden: int = 64):
         super().__init__()
         self.stages = stages
         self.questions = nn.Linear(text_width, stages * text_width)
+        nn.init.normal_(self.questions.weight, std=0.1 / math.sqrt(text_width))
+        nn.init.zeros_(self.questions.bias)
         self.stage = nn.Sequential(nn.Linear(state_dim + vision_width, hidden), nn.GELU(), nn.Linear(hidden, stages))
 
     def forward(self, text: Tensor, patches: Tensor, state: Tensor) -> Tensor:
         """text (B, Dt), patches (B, C, P, Dv), state (B, S) → the query (B, Dt)."""
         scene = torch.cat([patches.mean((1, 2)), state.to(patches.dtype)], dim=-1)
         weights = self.stage(scene).softmax(-1)  # (B, stages)
-        questions = self.questions(text).unflatten(-1, (self.stages, -1))  # (B, stages, Dt)
+        questions = text[:, None] + self.questions(text).unflatten(-1, (self.stages, -1))  # (B, stages, Dt)
         return torch.einsum("bn,bnd->bd", weights, questions)
 
 

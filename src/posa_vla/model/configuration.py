@@ -173,6 +173,21 @@ class NetworkConfig:
         return self.anchor_depth == "predicted" and self.maps == "predicted"
 
     @property
+    def asks_by_stage(self) -> bool:
+        """Whether state and scene have a say in what the task anchor's attention asks for."""
+        return self.stages > 1 and self.maps == "predicted"
+
+    @property
+    def additions(self) -> set[str]:
+        """Modules of the network that a trained one without them can be given: it goes on from what it knows."""
+        switches = {
+            "stage_query": self.asks_by_stage,
+            "depth_head": self.predicts_depth,
+            "point_tokens": self.point_tokens,
+        }
+        return {name for name, on in switches.items() if on}
+
+    @property
     def uses_anchor_loss(self) -> bool:
         """Whether there is an L_anchor; without its focal term only the action loss trains the attention."""
         return self.maps == "predicted" and (self.spatial_loss or self.contrastive != "none")

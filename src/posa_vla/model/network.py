@@ -109,7 +109,7 @@ class PosaNetwork(nn.Module):
         self.anchor_names = ("task", "end") if config.end_anchor else ("task",)
         attended = self.anchor_names if config.maps == "predicted" else ()
         self.attentions = nn.ModuleList(AnchorAttention(Dt, Dv, config.heads) for _ in attended)
-        if attended and config.stages > 1:
+        if config.asks_by_stage:
             self.stage_query = StageQuery(Dt, Dv, config.state_dim, config.stages)
         if config.uses_anchor_loss and config.contrastive != "none":
             self.contrastive = ContrastiveLoss(config.contrastive, Dt, Dv)
@@ -167,7 +167,7 @@ class PosaNetwork(nn.Module):
             assert anchors is not None, "maps=ground_truth needs the anchors"
             focus = true_focus(anchors, len(self.anchor_names), grid, config.sigma_task, config.sigma_end)
         else:
-            asked = self.stage_query(text, patches, state) if config.stages > 1 else text
+            asked = self.stage_query(text, patches, state) if config.asks_by_stage else text
             queries = (asked, end_text)[: len(self.attentions)]
             logits = [attend(query, patches) for attend, query in zip(self.attentions, queries, strict=True)]
             focus = predicted_focus(torch.stack(logits, dim=2), grid)

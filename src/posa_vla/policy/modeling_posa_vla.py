@@ -34,7 +34,7 @@ from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 from posa_vla.policy.dataset import anchor_rows, rig_geometry
 from posa_vla.policy.lerobot_run import check_run, renamed_keys
 from posa_vla.policy.processor_posa_vla import InstructionTokenizerStep
-from posa_vla.policy.weights import check_config, load_strictly, read_end_tokens
+from posa_vla.policy.weights import additions, check_config, load_strictly, read_end_tokens
 from posa_vla.training.optimiser import check_coverage
 from posa_vla.training.schedule import step_seed
 
@@ -322,7 +322,10 @@ class PosaVLAPolicy(PreTrainedPolicy):
 
     @classmethod
     def from_pretrained(cls: type[P], pretrained_name_or_path: str | Path, **kwargs: Any) -> P:
-        """A policy with exactly the checkpoint's weights: LeRobot's default would only warn of missing ones."""
+        """A policy with exactly the checkpoint's weights: LeRobot's default would only warn of missing ones.
+
+        A `config` with stages, depth or points in space that the checkpoint has not adds them, untrained.
+        """
         folder = Path(pretrained_name_or_path)
         if folder.is_dir():
             check_config(folder / CONFIG_NAME, kwargs.get("config"))
@@ -331,7 +334,8 @@ class PosaVLAPolicy(PreTrainedPolicy):
 
     @classmethod
     def _load_as_safetensor(cls, model: P, model_file: str, map_location: str, strict: bool) -> P:
-        load_strictly(model, Path(model_file))
+        added = additions(Path(model_file).with_name(CONFIG_NAME), model.config)
+        load_strictly(model, Path(model_file), [f"network.{name}" for name in sorted(added)])
         return model
 
 

@@ -1,10 +1,12 @@
 """Loading a checkpoint: all of its weights or an error that names what is wrong; LeRobot's own only warns."""
 
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from lerobot.configs import PreTrainedConfig
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from posa_vla.errors import PosaError
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 
+logger = logging.getLogger(__name__)
 END_TOKENS = "network.end_tokens"
 
 
@@ -48,9 +51,27 @@ def read_end_tokens(path: Path) -> Tensor:
         raise _damaged(path, error) from error
 
 
-def load_strictly(module: nn.Module, path: Path, device: str = "cpu") -> None:
-    """Fill every parameter and persistent buffer of `module`; raises before anything is changed."""
-    found, expected = read_tensors(path, device), module.state_dict()
+def additions(path: Path, config: PosaVLAConfig) -> set[str]:
+    """Modules that `config` adds to the network of the checkpoint whose config.json is at `path`."""
+    wanted = config.network().additions
+    if not wanted or not path.is_file():
+        return set()
+    saved = PreTrainedConfig.from_pretrained(path.parent)
+    assert isinstance(saved, PosaVLAConfig)
+    return wanted - saved.network().additions
+
+
+def load_strictly(module: nn.Module, path: Path, added: Iterable[str] = ()) -> None:
+    """Fill every parameter and persistent buffer of `module`; raises before anything is changed.
+
+    Modules of `module` named in `added` stay as they were drawn if the file has nothing of them.
+    """
+    found, expected = read_tensors(path), module.state_dict()
+    for name in added:
+        new = {key: value for key, value in expected.items() if key.startswith(f"{name}.")}
+        if not new.keys() & found.keys():
+            logger.warning("%s is new and untrained: %s has none", name, path.parent)
+            found |= new
     problems = {
         "missing": expected.keys() - found.keys(),
         "unexpected": found.keys() - expected.keys(),

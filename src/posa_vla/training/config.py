@@ -39,7 +39,8 @@ class TrainConfig:
     """Train PosA-VLA, or with --policy.type another policy of LeRobot's; its options are --policy.NAME=VALUE.
 
     --policy.path=DIR starts from the weights of a PosA-VLA checkpoint instead of new ones: its network, a new
-    optimiser, this dataset's statistics, and no first stage unless --policy.anchor_steps asks for one.
+    optimiser, this dataset's statistics, and no first stage unless --policy.anchor_steps asks for one. More can be
+    added to its network: --policy.stages=N, --policy.anchor_depth=predicted, --policy.point_tokens=true.
 
     Args:
         dataset: --dataset.root=DIR, a labelled LeRobotDataset; its frame cache is built or checked first.
