@@ -88,7 +88,7 @@ def _rates_figure(plt: Any, found: Sequence[Group], panels: Sequence[Panel]) -> 
             axis.plot([100 * value for value in rates], [row + 0.22] * len(rates), ".", color="0.5", markersize=3)
         axis.set(title=panel.title, xlim=(-3, 103), xlabel=panel.label)
     axes[0][0].set_yticks(range(len(found)), labels)
-    axes[0][0].invert_yaxis()
+    axes[0][0].set_ylim(len(found) - 0.4, -0.6)  # the first on top
     return figure
 
 
