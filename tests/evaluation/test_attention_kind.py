@@ -38,8 +38,15 @@ def test_a_course_has_its_kind(course, kind, of):
 
 def test_a_flat_map_looks_nowhere_wherever_its_point_lies():
     record = episode([CUBE] * 5, contrast=0.1)
-    assert looked_at(record.anchors, 0) == [None] * 5
+    assert looked_at(record.anchors, 0, CUBE) == [None] * 5
     assert attention_kind(record).kind == kinds.NOWHERE
+
+
+def test_the_lid_counts_as_the_target_while_it_comes_next():
+    record = episode([None, None, CUBE, LEMON])
+    lid, cube = [0.5, 0.05], [0.2, 0.5]
+    record.anchors["true"] = [[[place, [0.5, 0.5]]] for place in (lid, cube, cube, cube)]
+    assert looked_at(record.anchors, 0, CUBE) == [CUBE, None, CUBE, LEMON]
 
 
 def test_only_what_comes_before_the_grasp_counts():

@@ -148,6 +148,14 @@ def test_the_preprocessor_keeps_the_raw_state_only_where_it_is_needed(labelled):
 # ---- what cannot work ---------------------------------------------------------------------------------------------
 
 
+def test_a_batch_without_the_raw_state_is_refused(labelled):
+    """As from the processors of a checkpoint that had no points in space, when lerobot-train adds them."""
+    batch, _ = batch_in_space(policy := policy_in_space(labelled))
+    del batch[contract.RAW_STATE]
+    with pytest.raises(PosaError, match="posa-vla train"):
+        policy.forward(batch)
+
+
 def test_without_a_labelled_dataset_there_is_no_rig(tmp_path):
     with pytest.raises(PosaError, match=r"needs the cameras' calibration, found no .*posa_anchors\.json"):
         policy_in_space(tmp_path)

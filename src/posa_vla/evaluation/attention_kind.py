@@ -1,4 +1,7 @@
-"""What the attention did until the grasp: one kind per episode, read off the sampled task anchors of one view."""
+"""What the attention did until the grasp: one kind per episode, read off the sampled task anchors of one view.
+
+In longer tasks "until the grasp" is until the last interaction.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -37,7 +40,7 @@ class Attention:
 
 
 def until_grasp(track: dict[str, Any]) -> np.ndarray:
-    """(S,) bool: samples before the fingers first held the target."""
+    """(S,) bool: samples that still have an interaction ahead."""
     return np.cumsum(_points(track, "ahead") == 0) == 0
 
 
@@ -48,24 +51,29 @@ def task_errors(track: dict[str, Any], view: int) -> np.ndarray:
     return distance(predicted, true, size)[until_grasp(track)]
 
 
-def looked_at(track: dict[str, Any], view: int) -> list[str | None]:
-    """For each sample until the grasp the object that the task anchor is on; None: a flat map, or no object there."""
+def looked_at(track: dict[str, Any], view: int, target: str) -> list[str | None]:
+    """For each sample until the grasp the object that the task anchor is on; None: a flat map, or no object there.
+
+    Where the next interaction is away from `target`, at a lid or beside a plate, that place counts as the target, too.
+    """
     size = np.array(track["image_sizes"][view], np.float64)
-    predicted = _points(track, "predicted")[:, view, TASK_ANCHOR]  # (S, 2)
-    gaps = distance(predicted[:, None], _points(track, "object_uv")[:, view], size)  # (S, n)
+    predicted, place = (_points(track, name)[:, view, TASK_ANCHOR] for name in ("predicted", "true"))  # each (S, 2)
+    objects = _points(track, "object_uv")[:, view]  # (S, n, 2)
+    at_target = distance(place, objects[:, track["objects"].index(target)], size) <= NEAR
+    place = np.where(at_target[:, None], np.nan, place)
+    gaps = distance(predicted[:, None], np.concatenate([objects, place[:, None]], axis=1), size)  # (S, n + 1)
     gaps = np.where(np.isnan(gaps), np.inf, gaps)
     contrast = _points(track, "contrast")[:, view, TASK_ANCHOR]
+    names = [*track["objects"], target]
     nearest = gaps.argmin(axis=1)
     found = (gaps.min(axis=1) <= NEAR) & (contrast >= FLAT)
-    return [
-        track["objects"][nearest[sample]] if found[sample] else None for sample in np.flatnonzero(until_grasp(track))
-    ]
+    return [names[nearest[sample]] if found[sample] else None for sample in np.flatnonzero(until_grasp(track))]
 
 
 def attention_kind(record: EpisodeRecord, view: int = 0) -> Attention:
     """What the task anchor of one view did until the grasp; `record` must have anchor samples."""
     assert record.anchors is not None
-    looks = looked_at(record.anchors, view)
+    looks = looked_at(record.anchors, view, record.target)
     on = Counter(look for look in looks if look is not None)
     if 2 * on.total() < len(looks) or not on:
         return Attention(NOWHERE)

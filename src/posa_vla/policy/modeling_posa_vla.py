@@ -169,6 +169,11 @@ class PosaVLAPolicy(PreTrainedPolicy):
                 "point_tokens needs the cameras' calibration, found none in the policy's configuration: build the "
                 "policy with its labelled dataset"
             )
+        if RAW_STATE not in batch:
+            raise PosaError(
+                f"point_tokens needs {RAW_STATE}, found none in the batch: its processors are of a policy without "
+                "points in space; add these to a trained policy with `posa-vla train`, which makes new processors"
+            )
         return self.config.geometry.views(batch[RAW_STATE], windows)
 
     def _anchors(self, batch: dict[str, Any]) -> Tensor | None:
