@@ -145,6 +145,17 @@ def test_success_against_demonstrations_is_drawn(project):
     rows = [line.split(" | ")[1:3] for line in text.splitlines() if line.startswith("| full |")]
     assert rows[:2] == [["few", "2 (1)"], ["many", "20 (10)"]]  # two categories
     assert sum(line.startswith("| full, few |") for line in text.splitlines()) == 3  # speed, quarters, endings
+    figure = training_figure(pytest.importorskip("matplotlib.pyplot"), groups(read(project)))
+    looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
+    assert len(looks) == 4  # a colour per variant, a dash per dataset
+
+
+def test_variants_that_know_one_number_of_demonstrations_each_draw_no_line(project):
+    datasets = {"few": {"record": {"episodes": 2}}, "many": {"record": {"episodes": 20}}}
+    variants = {"full": {"datasets": ["few"]}, "blind": {"datasets": ["many"]}}
+    project.write(datasets=datasets, variants=variants, seeds=[0])
+    assert project.run(workers=2) == 0 and project.run(report=True) == 0
+    assert not (project.root / "docs" / "images" / "experiments" / "toy-data.svg").exists()
 
 
 def test_a_policy_that_logs_one_loss_has_its_curve_among_the_action_losses(project):

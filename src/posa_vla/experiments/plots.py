@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ CURVES = {
     "task_anchor_error": "task anchor error (training images)",
     "eval_success": "success on val scenes",
 }
+DASHES = ("-", "--", ":", "-.", (0, (6, 1)), (0, (1, 3)))
 
 
 def draw(content: dict[str, Any], folder: Path) -> list[Path]:
@@ -101,21 +103,23 @@ def _interval(axis: Any, rate: Rate, row: float, colour: str) -> None:
 
 
 def training_figure(plt: Any, found: Sequence[Group]) -> Any:
-    """Training curves, one colour per variant, one line per seed; None where nothing was trained."""
+    """Training curves, a colour per variant, a dash per dataset, a line per seed; None where nothing was trained."""
     points = [(key, _lines(found, key)) for key in CURVES]
     drawn = [(key, lines) for key, lines in points if lines]
     if not drawn:
         return None
-    colours = _colours(found)
+    colours, dashes = _colours(found), _dashes(found)
     figure, axes = plt.subplots(1, len(drawn), squeeze=False, figsize=(4.2 * len(drawn), 3.2))
     for axis, (key, lines) in zip(axes[0], drawn, strict=True):
-        for variant, steps, values in lines:
-            axis.plot(steps, values, color=colours[variant], linewidth=1)
+        for group, steps, values in lines:
+            axis.plot(steps, values, color=colours[group.variant], linestyle=dashes[group.dataset], linewidth=1)
         axis.set(title=CURVES[key], xlabel="step", yscale="log" if key == "action_loss" else "linear")
         if key == "eval_success":
             axis.set_ylim(-0.03, 1.03)  # the same in every plot, so that one scene of 25 does not look like a rise
-    shown = {variant for _, lines in drawn for variant, _, _ in lines}
+    shown = {group.variant for _, lines in drawn for group, _, _ in lines}
     handles = [plt.Line2D([], [], color=colour, label=name) for name, colour in colours.items() if name in shown]
+    if len(dashes) > 1:
+        handles += [plt.Line2D([], [], color="0.4", linestyle=dash, label=dataset) for dataset, dash in dashes.items()]
     axes[0][-1].legend(handles=handles, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -125,8 +129,13 @@ def _colours(found: Sequence[Group]) -> dict[str, str]:
     return {variant: f"C{i % 10}" for i, variant in enumerate(dict.fromkeys(group.variant for group in found))}
 
 
-def _lines(found: Sequence[Group], key: str) -> list[tuple[str, list[int], list[float]]]:
-    """(variant, steps, values) of every cell that logged `key`."""
+def _dashes(found: Sequence[Group]) -> dict[str, Any]:
+    """The line style of each dataset."""
+    return dict(zip(dict.fromkeys(group.dataset for group in found), cycle(DASHES), strict=False))
+
+
+def _lines(found: Sequence[Group], key: str) -> list[tuple[Group, list[int], list[float]]]:
+    """(group, steps, values) of every cell that logged `key`."""
     part = "evaluations" if key.startswith("eval_") else "curve"
     lines = []
     for group in found:
@@ -136,14 +145,15 @@ def _lines(found: Sequence[Group], key: str) -> list[tuple[str, list[int], list[
             name = "loss" if key == "action_loss" and not any(key in p for p in logged) else key
             points = [p for p in logged if name in p]
             if points:
-                lines.append((group.variant, [p["step"] for p in points], [p[name] for p in points]))
+                lines.append((group, [p["step"] for p in points], [p[name] for p in points]))
     return lines
 
 
 def data_figure(plt: Any, content: dict[str, Any], found: Sequence[Group]) -> Any:
-    """Success against the number of demonstrations, one line per variant; None where all have as many."""
+    """Success against the number of demonstrations, one line per variant; None where each knows one number."""
     counts = {name: demonstrations(record)[0] for name, record in content["datasets"].items()}
-    if len(set(counts.values())) < 2:
+    known = {(group.variant, counts[group.dataset]) for group in found}
+    if len(known) == len({variant for variant, _ in known}):
         return None
     figure, axis = plt.subplots(figsize=(5, 3.4))
     for variant in dict.fromkeys(group.variant for group in found):
