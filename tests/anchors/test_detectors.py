@@ -105,12 +105,20 @@ def test_a_simulators_flag_gives_touch_and_release():
 
 
 def test_chatter_and_spikes_shorter_than_min_seconds_are_none():
-    assert contacts(touches((0, 9), (1, 1), (0, 9), (1, 6), (0, 1), (1, 6), (0, 9))) == [(19, "touch"), (32, "release")]
+    chatter = touches((0, 9), (1, 1), (0, 11), (1, 6), (0, 1), (1, 6), (0, 9))
+    assert contacts(chatter) == [(21, "touch"), (34, "release")]
+    assert contacts(chatter, gap_seconds=0) == [(21, "touch"), (34, "release")]
+
+
+def test_a_row_of_taps_is_one_contact_from_the_first_to_the_last():
+    push = touches((0, 20), *[(1, 1), (0, 4)] * 3, (1, 1), (0, 10), (1, 2), (0, 11), (1, 2), (0, 15))
+    assert contacts(push) == [(20, "touch"), (48, "release"), (59, "touch"), (61, "release")]
+    assert contacts(push, gap_seconds=0) == [(46, "touch"), (48, "release"), (59, "touch"), (61, "release")]
 
 
 def test_a_contact_at_the_start_is_no_touch_and_its_glitch_no_release():
     assert contacts(touches((1, 10), (0, 10))) == [(10, "release")]
-    assert contacts(touches((1, 1), (0, 10), (1, 10))) == [(11, "touch")]
+    assert contacts(touches((1, 1), (0, 11), (1, 10))) == [(12, "touch")]
 
 
 @pytest.mark.parametrize("unit", [1.0, 1000.0])

@@ -42,7 +42,9 @@ class ContactConfig:
             hand to that of a touching one, at least six standard deviations of the former; each the median over
             the episodes that show two levels, so that one hard blow decides nothing.
         off: value at or below which it no longer does. None: half of that way.
-        min_seconds: for which a change must last. Ours: 0.1, longer than a chattering contact or a spike.
+        gap_seconds: up to which a break belongs to the contact, because a pushing hand taps rather than presses.
+            Ours: 0.5; 0 where separate touches follow each other faster.
+        min_seconds: for which a change must last, once breaks are bridged. Ours: 0.1, longer than a lone spike.
         release: whether the end of a contact is an interaction too, as an opening of the gripper is.
     """
 
@@ -51,6 +53,7 @@ class ContactConfig:
     rest: bool = False
     on: float | None = None
     off: float | None = None
+    gap_seconds: float = 0.5
     min_seconds: float = 0.1
     release: bool = True
 
@@ -59,8 +62,11 @@ class ContactConfig:
             raise PosaError(f"contact: expected both on and off or neither, got on={self.on} and off={self.off}")
         if self.on is not None and self.off is not None and not 0 <= self.off <= self.on:
             raise PosaError(f"contact: expected 0 <= off <= on, got on={self.on} and off={self.off}")
-        if self.min_seconds < 0 or (self.indices is not None and not self.indices):
-            raise PosaError(f"contact: expected min_seconds >= 0 and indices, got {self.min_seconds}, {self.indices}")
+        if min(self.gap_seconds, self.min_seconds) < 0 or (self.indices is not None and not self.indices):
+            raise PosaError(
+                "contact: expected gap_seconds and min_seconds >= 0, and indices, got "
+                f"{self.gap_seconds}, {self.min_seconds}, {self.indices}"
+            )
 
 
 def contact_size(values: np.ndarray, fps: float, rest: bool) -> np.ndarray:
@@ -137,7 +143,8 @@ def find_contacts(size: np.ndarray, fps: float, config: ContactConfig) -> list[E
     if config.on is None or config.off is None:
         raise ValueError("expected a resolved ContactConfig, with on and off")
     min_steps = max(1, round(config.min_seconds * fps))
-    touching = held_states(size >= config.on, size <= config.off, min_steps)
+    touching = bridged(held_states(size >= config.on, size <= config.off, 1), round(config.gap_seconds * fps))
+    touching = held_states(touching, ~touching, min_steps)
     changes = np.flatnonzero(np.diff(touching.astype(np.int8))) + 1
     ends = np.append(changes, len(size))[1:]
     return [
@@ -145,6 +152,16 @@ def find_contacts(size: np.ndarray, fps: float, config: ContactConfig) -> list[E
         for frame, end in zip(changes.tolist(), ends.tolist(), strict=True)
         if touching[frame] or (config.release and frame >= min_steps)
     ]
+
+
+def bridged(touching: np.ndarray, steps: int) -> np.ndarray:
+    """Frames of contact, bool (T,), with the breaks of at most `steps` frames between two of them filled."""
+    frames = np.flatnonzero(touching)
+    breaks = np.diff(frames) - 1
+    filled = touching.copy()
+    for at in np.flatnonzero((breaks > 0) & (breaks <= steps)):
+        filled[frames[at] : frames[at + 1]] = True
+    return filled
 
 
 def _event(frame: int, end: int, touches: bool, size: np.ndarray, config: ContactConfig) -> Event:
