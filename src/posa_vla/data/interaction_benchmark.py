@@ -32,6 +32,7 @@ ANY_TOUCH = "--contact.on=0.1 --contact.off=0.02"
 OPTIONS = {
     "--detectors=gripper": DetectorConfig(),
     "--detectors=contact": DetectorConfig(("contact",)),
+    "--detectors=contact --contact.gap_seconds=0": DetectorConfig(("contact",), contact=ContactConfig(gap_seconds=0)),
     f"--detectors=contact {ANY_TOUCH}": DetectorConfig(("contact",), contact=TOUCH),
     "--detectors=dwell": DetectorConfig(("dwell",)),
     "--detectors=dwell --dwell.share=0.2": DetectorConfig(("dwell",), DwellConfig(share=0.2)),
