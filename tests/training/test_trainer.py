@@ -118,7 +118,12 @@ def test_the_saved_policy_loads_as_lerobot_loads_it_and_acts(run):
 
 @pytest.mark.parametrize(
     ("word", "name"),
-    [("--batch_size=8", "batch_size=8"), ("--policy.width=64", "policy.width=64"), ("--steps=12", "steps=12")],
+    [
+        ("--batch_size=8", "batch_size=8"),
+        ("--policy.width=64", "policy.width=64"),
+        ("--steps=12", "steps=12"),
+        ("--env.categories=[can,mug]", r"env.categories=\['can', 'mug'\]"),
+    ],
 )
 def test_a_contradicting_option_is_named_when_resuming(run, word, name):
     with pytest.raises(PosaError, match=f"--{name} contradicts the checkpoint"):

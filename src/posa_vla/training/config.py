@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import draccus
+import yaml
 from draccus.utils import DecodingError, ParsingError
 from lerobot.configs import PreTrainedConfig
 from lerobot.utils.import_utils import register_third_party_plugins
@@ -215,6 +216,7 @@ def _fine_tuned(config: TrainConfig, folder: Path, words: list[str]) -> PosaVLAC
         )
     _fill(config, recipe(POSA_VLA, before.preset, config.peer.recipe))
     own = ["--anchor_steps=0", f"--seed={config.seed}", "--push_to_hub=false"]
+    words = [_with_json_list(word) for word in words]
     policy = PreTrainedConfig.from_pretrained(folder, cli_overrides=[*own, *words])
     assert isinstance(policy, PosaVLAConfig)
     policy.pretrained_path = folder
@@ -252,6 +254,7 @@ def _resumed(checkpoint: Path, own: list[str], words: list[str]) -> tuple[TrainC
     if origin is not None:
         began, named = before.pretrained_path, reference.resolve(Path(origin))
         _refuse_changes({"path": began and os.path.abspath(began)}, {"path": os.path.abspath(named)}, "policy.", ())
+    words = [_with_json_list(word) for word in words]
     policy = PreTrainedConfig.from_pretrained(pretrained, cli_overrides=words) if words else before
     _refuse_changes(encode(before), encode(policy), "policy.", ("policy.device",))
     resolve(policy, pretrained)
@@ -260,10 +263,17 @@ def _resumed(checkpoint: Path, own: list[str], words: list[str]) -> tuple[TrainC
 
 
 def _parse_over(saved: dict[str, Any], words: list[str]) -> TrainConfig:
+    words = [_with_json_list(word) for word in words]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file, draccus.config_type("json"):
         json.dump(saved, file)
         file.flush()
         return _decode(TrainConfig, words, file.name)
+
+
+def _with_json_list(word: str) -> str:
+    """``--option=[a,b]`` -> ``--option=["a", "b"]``: beside a file in JSON draccus reads command lines as JSON, too."""
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    return option + equals + json.dumps(yaml.safe_load(value)) if value.startswith("[") else word
 
 
 def _refuse_changes(saved: dict, current: dict, prefix: str, may_change: tuple[str, ...]) -> None:
