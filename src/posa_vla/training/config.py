@@ -216,8 +216,7 @@ def _fine_tuned(config: TrainConfig, folder: Path, words: list[str]) -> PosaVLAC
         )
     _fill(config, recipe(POSA_VLA, before.preset, config.peer.recipe))
     own = ["--anchor_steps=0", f"--seed={config.seed}", "--push_to_hub=false"]
-    words = [_with_json_list(word) for word in words]
-    policy = PreTrainedConfig.from_pretrained(folder, cli_overrides=[*own, *words])
+    policy = PreTrainedConfig.from_pretrained(folder, cli_overrides=_as_json([*own, *words]))
     assert isinstance(policy, PosaVLAConfig)
     policy.pretrained_path = folder
     return policy
@@ -254,8 +253,7 @@ def _resumed(checkpoint: Path, own: list[str], words: list[str]) -> tuple[TrainC
     if origin is not None:
         began, named = before.pretrained_path, reference.resolve(Path(origin))
         _refuse_changes({"path": began and os.path.abspath(began)}, {"path": os.path.abspath(named)}, "policy.", ())
-    words = [_with_json_list(word) for word in words]
-    policy = PreTrainedConfig.from_pretrained(pretrained, cli_overrides=words) if words else before
+    policy = PreTrainedConfig.from_pretrained(pretrained, cli_overrides=_as_json(words)) if words else before
     _refuse_changes(encode(before), encode(policy), "policy.", ("policy.device",))
     resolve(policy, pretrained)
     check(config)
@@ -263,17 +261,26 @@ def _resumed(checkpoint: Path, own: list[str], words: list[str]) -> tuple[TrainC
 
 
 def _parse_over(saved: dict[str, Any], words: list[str]) -> TrainConfig:
-    words = [_with_json_list(word) for word in words]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file, draccus.config_type("json"):
         json.dump(saved, file)
         file.flush()
-        return _decode(TrainConfig, words, file.name)
+        return _decode(TrainConfig, _as_json(words), file.name)
 
 
-def _with_json_list(word: str) -> str:
+def _as_json(words: list[str]) -> list[str]:
     """``--option=[a,b]`` -> ``--option=["a", "b"]``: beside a file in JSON draccus reads command lines as JSON, too."""
+    return [_as_json_list(word) for word in words]
+
+
+def _as_json_list(word: str) -> str:
     option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
-    return option + equals + json.dumps(yaml.safe_load(value)) if value.startswith("[") else word
+    if not value.startswith("["):
+        return word
+    try:
+        json.loads(value)
+    except ValueError:
+        return option + equals + json.dumps(yaml.safe_load(value))
+    return word
 
 
 def _refuse_changes(saved: dict, current: dict, prefix: str, may_change: tuple[str, ...]) -> None:
