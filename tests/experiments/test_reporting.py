@@ -9,9 +9,9 @@ from experiment_content import CONTENT
 from posa_vla.errors import PosaError
 from posa_vla.evaluation.intervals import newcombe, wilson
 from posa_vla.experiments import committed, tables
-from posa_vla.experiments.anchor_tables import auc, space_table
+from posa_vla.experiments.anchor_tables import UNKNOWN, attention_table, auc, space_table
 from posa_vla.experiments.markdown import replace_section
-from posa_vla.experiments.numbers import groups
+from posa_vla.experiments.numbers import Rate, groups
 from posa_vla.experiments.plots import training_figure
 
 PAGE = "# Results\n\n<!-- experiment:toy -->\nold\n<!-- /experiment:toy -->\n\nThe end.\n"
@@ -20,7 +20,7 @@ PAGE = "# Results\n\n<!-- experiment:toy -->\nold\n<!-- /experiment:toy -->\n\nT
 @pytest.fixture
 def reported(project):
     """A finished experiment; full solves 3 of 4 in each of two conditions, blind 1 of 4."""
-    project.write(tables=["success", "efficiency", "anchors", "space", "look"])
+    project.write(tables=["success", "efficiency", "anchors", "space", "look", "attention"])
     (project.root / "docs" / "results.md").write_text(PAGE)
     assert project.run(workers=2) == 0
     assert project.run(report=True) == 0
@@ -63,7 +63,7 @@ def test_speed_and_anchor_tables(reported):
 def test_errors_in_space_are_in_centimetres_and_pooled_over_seeds(reported):
     lines = [line for line in section(reported).splitlines() if "| all views | task |" in line]
     assert lines[0] == "|  | all views | task | 9.0 | 9.5 | 32 | 10.0, 10.0 |"  # 0.75 * 2 + 0.25 * 30; and 10 later
-    assert row(section(reported), "full", table=5)[1:] == ["head", "task", "9.0", "9.0", "16", "2.0, 2.0"]
+    assert row(section(reported), "full", table=6)[1:] == ["head", "task", "9.0", "9.0", "16", "2.0, 2.0"]
     assert "| wrist | task |" not in section(reported)  # nowhere seen
 
 
@@ -77,11 +77,27 @@ def test_variants_without_depths_have_no_place_in_space(reported):
 def test_the_first_look_counts_scenes_whose_anchor_is_near_the_target(reported):
     text = section(reported)
     low, high = wilson(12, 16)
-    full = row(text, "full", table=6)
+    full = row(text, "full", table=7)
     assert full[1:5] == ["16", f"75.0 % [{100 * low:.1f}, {100 * high:.1f}]", "75 %, 75 %", "–"]
     assert full[5:7] == ["0.020", "0.090"]
     low, high = newcombe(4, 16, 12, 16)
-    assert row(text, "blind", table=6)[4] == f"-50.0 [{100 * low:+.1f}, {100 * high:+.1f}]"
+    assert row(text, "blind", table=7)[4] == f"-50.0 [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def test_attention_says_how_often_it_looks_at_the_target_and_what_that_is_worth(reported):
+    low, high = wilson(12, 16)
+    looks = f"75.0 % [{100 * low:.1f}, {100 * high:.1f}]"
+    solved, failed = (tables.rate(Rate(count, trials)) for count, trials in ((12, 12), (0, 4)))
+    assert row(section(reported), "full", table=5)[1:] == ["16", looks, looks, solved, failed, "1.00"]
+
+
+def test_variants_that_tell_no_anchors_have_no_attention(reported):
+    content = read(reported)
+    for cell in content["cells"]:
+        columns = cell["episodes"]["columns"]
+        for values in cell["episodes"]["rows"]:
+            values[columns.index("head_mean")] = None
+    assert attention_table(groups(content)) == [UNKNOWN]
 
 
 def read(project):

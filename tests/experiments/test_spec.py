@@ -45,7 +45,7 @@ def test_datasets_add_to_the_common_recording(tmp_path):
         ({"train": {"steps": None}}, "found None"),
         ({"seeds": [0, 0]}, "different integers"),
         ({"seeds": "0"}, "different integers"),
-        ({"tables": ["sucess"]}, "choose one of anchors, efficiency, look, space, success"),
+        ({"tables": ["sucess"]}, "choose one of anchors, attention, efficiency, look, space, success"),
         ({"question": 3}, "expected a text as question"),
         ({"variants": {"full": {"policy": "full"}}}, "add policies_from"),
         ({"variants": {}}, "at least one variant"),

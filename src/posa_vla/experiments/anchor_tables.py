@@ -13,13 +13,14 @@ from posa_vla.experiments.numbers import ON_TARGET, Group, Rate, middle
 
 FIRST, MEAN, LATE = (f"{CAMERAS[0]}_{when}" for when in ("first", "mean", "late"))
 QUANTILES = 4
+UNKNOWN = "No episode has an anchor error: evaluate with attention_every above 0."
 
 
 def anchor_tables(found: Sequence[Group]) -> list[str]:
     """By quarter of the error, and by how the episode ended; variants without anchors have no rows."""
     known = [(group, rows) for group in found if (rows := _known(group))]
     if not known:
-        return ["No episode has an anchor error: evaluate with attention_every above 0."]
+        return [UNKNOWN]
     by_quarter = [row for group, rows in known for row in quarters(group.title, rows)]
     by_end = [row for group, rows in known for row in endings(group.title, rows)]
     return [
@@ -30,6 +31,37 @@ def anchor_tables(found: Sequence[Group]) -> list[str]:
         f"target: late error at most {ON_TARGET}):",
         table(["variant", "ended", "episodes", "first frame", "reach", "late", "on target late"], by_end),
     ]
+
+
+def attention_table(found: Sequence[Group]) -> list[str]:
+    """One row per variant: how often it looks at the target, and what looking there is worth."""
+    rows = [_attention_row(group.title, rows) for group in found if (rows := _known(group))]
+    if not rows:
+        return [UNKNOWN]
+    header = [
+        *("variant", "episodes", "on target at first [95 %]", "in the end [95 %]"),
+        *("success if so [95 %]", "success if not [95 %]", "AUC"),
+    ]
+    legend = (
+        "Does the policy look at the target, and succeed where it does? Task anchor in the head view, at the first "
+        "frame and at the last samples until the target rises or the episode ends; on target: its error is at most "
+        f"{ON_TARGET}. AUC: how often a failed episode's mean error exceeds a solved one's (0.5: chance). A failure "
+        "can cause an error as well as follow from one: the hand that misses pushes the target about."
+    )
+    return [legend, table(header, rows)]
+
+
+def _attention_row(title: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    first, late = ([row for row in rows if row[column] is not None] for column in (FIRST, LATE))
+    there = [row for row in late if row[LATE] <= ON_TARGET]
+    away = [row for row in late if row[LATE] > ON_TARGET]
+    at_first = Rate(sum(row[FIRST] <= ON_TARGET for row in first), len(first))
+    shown = (at_first, Rate(len(there), len(late)), _solved(there), _solved(away))
+    return [title, str(len(rows)), *(rate(value) for value in shown), number(auc(rows), 2)]
+
+
+def _solved(rows: Sequence[dict[str, Any]]) -> Rate:
+    return Rate(sum(row["outcome"] == SUCCESS for row in rows), len(rows))
 
 
 def _known(group: Group) -> list[dict[str, Any]]:
@@ -44,9 +76,8 @@ def quarters(title: str, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
             continue
         chosen = [ordered[i] for i in part]
         span = f"{chosen[0][MEAN]:.3f} – {chosen[-1][MEAN]:.3f}"
-        solved = Rate(sum(row["outcome"] == SUCCESS for row in chosen), len(chosen))
         shown = number(auc(rows), 2) if index == 0 else ""
-        table_rows.append([title if index == 0 else "", span, str(len(chosen)), rate(solved), shown])
+        table_rows.append([title if index == 0 else "", span, str(len(chosen)), rate(_solved(chosen)), shown])
     return table_rows
 
 

@@ -12,7 +12,7 @@ from posa_vla.errors import PosaError, unknown_name
 Options = dict[str, str]
 """Option name, without dashes, to its text on the command line."""
 
-TABLES = ("success", "efficiency", "anchors", "space", "look")
+TABLES = ("success", "efficiency", "anchors", "attention", "space", "look")
 """Tables the report can make, in its order."""
 
 OWNED = {

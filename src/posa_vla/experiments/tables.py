@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from posa_vla.evaluation.intervals import newcombe
-from posa_vla.experiments.anchor_tables import anchor_tables, space_table
+from posa_vla.experiments.anchor_tables import anchor_tables, attention_table, space_table
 from posa_vla.experiments.estimate import duration
 from posa_vla.experiments.markdown import DASH, number, percent, rate, table
 from posa_vla.experiments.numbers import ON_TARGET, Group, Rate, conditions, demonstrations, groups, middle
@@ -20,6 +20,7 @@ def render(content: dict[str, Any]) -> str:
         "success": success_tables,
         "efficiency": efficiency_table,
         "anchors": lambda _, groups_: anchor_tables(groups_),
+        "attention": lambda _, groups_: attention_table(groups_),
         "space": lambda _, groups_: space_table(groups_),
         "look": look_table,
     }
