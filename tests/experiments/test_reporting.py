@@ -137,7 +137,14 @@ def test_an_unfinished_cell_is_named(project, capsys):
     assert project.run(report=True) == 0
     printed = capsys.readouterr().out
     assert "has no <!-- experiment:toy --> … <!-- /experiment:toy -->: add both lines" in printed
-    assert "**Not finished: blind-tabletop-1, full-tabletop-1.**" in printed
+    assert "**Not finished: seed 1 of full, blind.**" in printed
+
+
+def test_unfinished_cells_are_named_by_the_seeds_they_lack(project):
+    project.write(datasets={"few": {}, "many": {"record": {"episodes": 20}}}, seeds=[0, 2, 10])
+    assert project.run(seeds="0", only="full", datasets="many") == 0 and project.run(report=True) == 0
+    text = tables.render(read(project))
+    assert "**Not finished: seeds 0, 2, 10 of full few, blind few, blind many; seeds 2, 10 of full many.**" in text
 
 
 def test_stages_of_a_long_task_are_pooled_in_their_order(project, tmp_path):

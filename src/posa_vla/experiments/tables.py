@@ -1,6 +1,7 @@
 """Markdown tables of an experiment, made from its committed results alone."""
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 from posa_vla.evaluation.intervals import newcombe
@@ -182,8 +183,24 @@ def basis(content: dict[str, Any], found: Sequence[Group]) -> list[str]:
     if mixed:
         sentences.append(f"**Cells were trained on different recordings of {', '.join(mixed)}.**")
     if content["missing"]:
-        sentences.append(f"**Not finished: {', '.join(content['missing'])}.**")
+        sentences.append(f"**Not finished: {_missing(content)}.**")
     return [" ".join(sentences), *([content["notes"]] if content["notes"] else [])]
+
+
+def _missing(content: dict[str, Any]) -> str:
+    """``seeds 1, 2 of full, no_gate; seed 2 of no_anchor_tokens``, in the order of the table."""
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for cell in content["missing"]:
+        variant, dataset, seed = cell.split("-")
+        lacking.setdefault((variant, dataset), []).append(seed)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for variant, dataset in product(content["variants"], content["datasets"]):
+        if seeds := lacking.get((variant, dataset)):
+            title = f"{variant} {dataset}" if len(content["datasets"]) > 1 else variant
+            alike.setdefault(tuple(sorted(seeds, key=int)), []).append(title)
+    return "; ".join(
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} of {', '.join(titles)}" for seeds, titles in alike.items()
+    )
 
 
 def _grouped(columns: Sequence[Column], found: Sequence[Group]) -> str:
