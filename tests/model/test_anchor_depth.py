@@ -89,7 +89,8 @@ def test_true_maps_bring_true_depths_and_no_head():
 def test_off_by_default_and_then_no_parameter_of_it_exists():
     for name in ("paper", "sim", "tiny"):
         config = preset(name)
-        assert config.anchor_depth == "none" and not config.point_tokens and config.visibility_weighting
+        assert config.anchor_depth == "none" and not config.point_tokens
+        assert not config.visibility_weighting
     assert not [name for name in network().state_dict() if "depth" in name or "point" in name]
     sight = network().look(*_inputs())
     assert sight.focus.depth is None and sight.points is None
@@ -111,7 +112,7 @@ def test_what_cannot_work_is_refused():
 
 
 def test_visibility_weighting_decides_whether_a_hidden_anchor_counts():
-    weighted, plain = network(contrastive="none"), network(contrastive="none", visibility_weighting=False)
+    weighted, plain = network(contrastive="none", visibility_weighting=True), network(contrastive="none")
     assert isinstance(weighted, PosaNetwork)
     seen, hidden = batch(weighted.config), batch(weighted.config, visibility=0.0)
     half = batch(weighted.config, visibility=0.5)
@@ -128,7 +129,7 @@ def test_visibility_weighting_decides_whether_a_hidden_anchor_counts():
 
 def test_a_hidden_view_does_not_describe_the_object():
     """The contrastive term pools over the cameras that see an anchor; with weights 1 nothing changes."""
-    weighted, plain = network(), network(visibility_weighting=False)
+    weighted, plain = network(visibility_weighting=True), network()
     data = batch(weighted.config)
 
     def contrast(net):

@@ -73,7 +73,8 @@ class NetworkConfig:
             find the named object: docs/results.md).
         spatial_weight: weight of the focal term inside L_f (ours: 1, with the sum-normalised form).
         visibility_weighting: an anchor counts by how much of it the camera sees (ours); if false, fully (the paper).
-            Labels from geometry alone call everything seen, and the switch changes nothing.
+            With it another object was lifted more often (docs/results.md). Labels from geometry alone call everything
+            seen, and the switch changes nothing.
         depth_weight: weight of the depth term, which stands beside L_anchor so that alpha keeps its meaning (ours: 1;
             the term is about the error as a share of the distance).
         alpha: L_anchor = alpha L_f + (1 - alpha) L_c (paper: 0.5).
@@ -121,7 +122,7 @@ class NetworkConfig:
     tau_pos: float = 0.7
     focal_gamma: float = 2.0
     spatial_weight: float = 1.0
-    visibility_weighting: bool = True
+    visibility_weighting: bool = False
     depth_weight: float = 1.0
     alpha: float = 0.5
     anchor_weight: float = 1.0
