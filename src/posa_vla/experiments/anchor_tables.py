@@ -9,7 +9,7 @@ from scipy.stats import mannwhitneyu
 from posa_vla.contract import CAMERAS
 from posa_vla.evaluation.records import SUCCESS
 from posa_vla.experiments.markdown import DASH, number, percent, rate, table
-from posa_vla.experiments.numbers import ON_TARGET, Group, Rate, middle
+from posa_vla.experiments.numbers import ON_TARGET, Group, Rate, middle, success
 
 FIRST, MEAN, LATE = (f"{CAMERAS[0]}_{when}" for when in ("first", "mean", "late"))
 QUANTILES = 4
@@ -35,7 +35,7 @@ def anchor_tables(found: Sequence[Group]) -> list[str]:
 
 def attention_table(found: Sequence[Group]) -> list[str]:
     """One row per variant: how often it looks at the target, and what looking there is worth."""
-    rows = [_attention_row(group.title, rows) for group in found if (rows := _known(group))]
+    rows = [_attention_row(group, rows) for group in found if (rows := _known(group))]
     if not rows:
         return [UNKNOWN]
     header = [
@@ -51,17 +51,12 @@ def attention_table(found: Sequence[Group]) -> list[str]:
     return [legend, table(header, rows)]
 
 
-def _attention_row(title: str, rows: Sequence[dict[str, Any]]) -> list[str]:
-    first, late = ([row for row in rows if row[column] is not None] for column in (FIRST, LATE))
+def _attention_row(group: Group, rows: Sequence[dict[str, Any]]) -> list[str]:
+    late = [row for row in rows if row[LATE] is not None]
     there = [row for row in late if row[LATE] <= ON_TARGET]
     away = [row for row in late if row[LATE] > ON_TARGET]
-    at_first = Rate(sum(row[FIRST] <= ON_TARGET for row in first), len(first))
-    shown = (at_first, Rate(len(there), len(late)), _solved(there), _solved(away))
-    return [title, str(len(rows)), *(rate(value) for value in shown), number(auc(rows), 2)]
-
-
-def _solved(rows: Sequence[dict[str, Any]]) -> Rate:
-    return Rate(sum(row["outcome"] == SUCCESS for row in rows), len(rows))
+    shown = (group.on_target(), Rate(len(there), len(late)), success(there), success(away))
+    return [group.title, str(len(rows)), *(rate(value) for value in shown), number(auc(rows), 2)]
 
 
 def _known(group: Group) -> list[dict[str, Any]]:
@@ -77,7 +72,7 @@ def quarters(title: str, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
         chosen = [ordered[i] for i in part]
         span = f"{chosen[0][MEAN]:.3f} – {chosen[-1][MEAN]:.3f}"
         shown = number(auc(rows), 2) if index == 0 else ""
-        table_rows.append([title if index == 0 else "", span, str(len(chosen)), rate(_solved(chosen)), shown])
+        table_rows.append([title if index == 0 else "", span, str(len(chosen)), rate(success(chosen)), shown])
     return table_rows
 
 

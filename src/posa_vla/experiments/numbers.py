@@ -56,11 +56,11 @@ class Group:
         return [r for r in rows if r["outcome"] != ERROR and condition in (None, r["condition"])]
 
     def success(self, condition: str | None = None) -> Rate:
-        return _success(self.episodes(condition))
+        return success(self.episodes(condition))
 
     def seed_rates(self, condition: str | None = None) -> list[float]:
         """One rate per seed, in the order of the seeds."""
-        rates = (_success([r for r in cell_episodes(c) if condition in (None, r["condition"])]) for c in self.cells)
+        rates = (success([r for r in cell_episodes(c) if condition in (None, r["condition"])]) for c in self.cells)
         return [rate.value for rate in rates if rate.value is not None]
 
     def wrong_object(self) -> Rate:
@@ -172,6 +172,7 @@ def _on_target(errors: Sequence[float]) -> Rate:
     return Rate(sum(error <= ON_TARGET for error in errors), len(errors))
 
 
-def _success(rows: Sequence[dict[str, Any]]) -> Rate:
+def success(rows: Sequence[dict[str, Any]]) -> Rate:
+    """Of episodes; those that ended in an error do not count."""
     ended = [row["outcome"] for row in rows if row["outcome"] != ERROR]
     return Rate(ended.count(SUCCESS), len(ended))
