@@ -16,8 +16,10 @@ def test_beta_time_trains_the_noisy_end_and_the_literal_reading_the_other():
 
 def test_attention_equals_torchs():
     torch.manual_seed(0)
-    q, k, v = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 7, 8), torch.randn(2, 3, 7, 8)
-    assert torch.allclose(attend(q, k, v), torch.nn.functional.scaled_dot_product_attention(q, k, v), atol=1e-6)
+    q, k, v = torch.randn(2, 3, 5, 8, requires_grad=True), torch.randn(2, 3, 7, 8), torch.randn(2, 3, 7, 8)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    assert torch.allclose(attend(q, k, v), expected, atol=1e-6)
+    assert torch.equal(attend(q.detach(), k, v), torch.nn.functional.scaled_dot_product_attention(q.detach(), k, v))
 
 
 def randomised(depth=2):
@@ -37,6 +39,20 @@ def test_several_chunks_share_one_memory():
     assert torch.allclose(shared, copied, atol=1e-5)
 
 
+def test_integration_takes_eulers_steps():
+    """What τ says is computed for all steps at once and shared by the chunks; the steps must be `forward`'s."""
+    transformer = randomised()
+    x = noise = torch.randn(2, 4, 3)
+    steps = 5
+    with torch.no_grad():
+        memory = transformer.remember(torch.randn(2, 6, 16))
+        for step in range(steps):
+            x = x + transformer(x, torch.full((2,), step / steps), memory) / steps
+        found = transformer.integrate(noise, memory, steps)
+    assert torch.allclose(found, x, atol=1e-5)
+    assert (found - noise).abs().mean() > 0.1
+
+
 def test_it_recovers_a_known_constant_velocity():
     """Data = one point per observation, so the best velocity field integrates to that very point."""
     torch.manual_seed(0)
@@ -52,8 +68,6 @@ def test_it_recovers_a_known_constant_velocity():
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    x, steps = torch.randn(2, 3, 2), 10
     with torch.no_grad():
-        for step in range(steps):
-            x = x + transformer(x, torch.full((2,), step / steps), transformer.remember(memory)) / steps
-    assert (x - actions).abs().max() < 0.1
+        found = transformer.integrate(torch.randn(2, 3, 2), transformer.remember(memory), steps=10)
+    assert (found - actions).abs().max() < 0.1

@@ -117,10 +117,9 @@ def test_cached_keys_and_values_give_the_same_actions_to_the_bit():
         memory = net.remember(data.images, sight, data.state)
         noise = torch.randn(4, net.config.chunk_size, net.config.action_dim)
         cached = net.sample_actions(memory, noise, steps=5)
-        x = noise
-        for step in range(5):
-            tau = torch.full((4,), step / 5)
-            x = x + net.action_transformer(x, tau, net.action_transformer.remember(memory)) / 5
+        x, transformer = noise, net.action_transformer
+        for modulations in zip(*transformer.modulations(torch.arange(5) / 5), strict=True):
+            x = x + transformer.velocity(x, modulations, transformer.remember(memory)) / 5
     assert torch.equal(cached, x)
 
 

@@ -35,11 +35,18 @@ def sinusoidal_embedding(tau: Tensor, width: int) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Scaled dot-product attention (B, heads, T, d); on the CPU spelled out, since the backward pass of
+    """Scaled dot-product attention (B, heads, T, d); spelled out where the CPU trains, since the backward pass of
     torch's fused bfloat16 kernel took 6-12 times as long there as these three lines (torch 2.11)."""
-    if q.is_cuda:
+    if q.is_cuda or not q.requires_grad:
         return F.scaled_dot_product_attention(q, k, v)
     return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1) @ v
+
+
+def adaptive_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LayerNorm of x (B, T, D), scaled and shifted as τ says: by (B, 1, D), or by (D,) in one kernel."""
+    if scale.dim() == 1:
+        return F.layer_norm(x, x.shape[-1:], 1 + scale, shift)
+    return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
 
 
 class Attention(nn.Module):
@@ -74,7 +81,6 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int):
         super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _ in range(3))
         self.self_attention = Attention(width, heads)
         self.cross_attention = Attention(width, heads)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
@@ -85,20 +91,13 @@ class Block(nn.Module):
     def remember(self, memory: Tensor) -> KeyValue:
         return self.cross_attention.keys_values(memory)
 
-    def forward(self, x: Tensor, time: Tensor, memory: KeyValue) -> Tensor:
-        """x (B·n, T, D), time (B·n, D), memory: keys and values of B observations, n chunks each."""
-        shift_scale_gate = self.modulation(F.silu(time)).unsqueeze(1).chunk(9, dim=-1)
-        for layer, norm in enumerate(self.norms):
-            shift, scale, gate = shift_scale_gate[3 * layer : 3 * layer + 3]
-            y = norm(x) * (1 + scale) + shift
-            if layer == 0:
-                y = self.self_attention(y, self.self_attention.keys_values(y))
-            elif layer == 1:
-                y = self.cross_attention(y, memory)
-            else:
-                y = self.mlp(y)
-            x = x + gate * y
-        return x
+    def forward(self, x: Tensor, modulation: Tensor, memory: KeyValue) -> Tensor:
+        """x (B·n, T, D), modulation (B·n, 1, 9·D) or (9·D,), memory of B observations: n chunks for each."""
+        shift, scale, gate, shift_2, scale_2, gate_2, shift_3, scale_3, gate_3 = modulation.chunk(9, dim=-1)
+        y = adaptive_norm(x, shift, scale)
+        x = x + gate * self.self_attention(y, self.self_attention.keys_values(y))
+        x = x + gate_2 * self.cross_attention(adaptive_norm(x, shift_2, scale_2), memory)
+        return x + gate_3 * self.mlp(adaptive_norm(x, shift_3, scale_3))
 
 
 class ActionTransformer(nn.Module):
@@ -111,7 +110,6 @@ class ActionTransformer(nn.Module):
         self.position = nn.Parameter(0.02 * torch.randn(1, chunk_size, width))
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, action_dim)
         for layer in (self.modulation, self.head):
@@ -122,11 +120,27 @@ class ActionTransformer(nn.Module):
         """Keys and values of z_obs (B, N, D) for every block: once per chunk, used in all integration steps."""
         return [cast(Block, block).remember(memory) for block in self.blocks]
 
+    def modulations(self, tau: Tensor) -> list[Tensor]:
+        """What the time τ (B,) says to every block, (B, 9·D) each, and to the head, (B, 2·D)."""
+        time = self.time(sinusoidal_embedding(tau, self.width))
+        layers = [*(cast(Block, block).modulation for block in self.blocks), self.modulation]
+        return [layer(F.silu(time)) for layer in layers]
+
     def forward(self, x: Tensor, tau: Tensor, memory: Sequence[KeyValue]) -> Tensor:
         """x (B·n, T, A) at time τ (B·n,), n consecutive chunks for each of B observations; memory from `remember`."""
-        time = self.time(sinusoidal_embedding(tau, self.width))
+        return self.velocity(x, [modulation.unsqueeze(1) for modulation in self.modulations(tau)], memory)
+
+    def velocity(self, x: Tensor, modulations: Sequence[Tensor], memory: Sequence[KeyValue]) -> Tensor:
+        """`forward` where `modulations` are known: a chunk's own, (B·n, 1, …) each, or one time's for all, (…,)."""
         h = self.embed(x) + self.position
-        for block, kv in zip(self.blocks, memory, strict=True):
-            h = block(h, time, kv)
-        shift, scale = self.modulation(F.silu(time)).unsqueeze(1).chunk(2, dim=-1)
-        return self.head(self.norm(h) * (1 + scale) + shift)
+        for block, modulation, kv in zip(self.blocks, modulations[:-1], memory, strict=True):
+            h = block(h, modulation, kv)
+        return self.head(adaptive_norm(h, *modulations[-1].chunk(2, dim=-1)))
+
+    def integrate(self, noise: Tensor, memory: Sequence[KeyValue], steps: int) -> Tensor:
+        """Euler steps from noise (B, T, A) at τ = 0 to the chunk (B, T, A) at τ = 1."""
+        tau = torch.arange(steps, device=noise.device) / steps
+        x = noise
+        for modulations in zip(*self.modulations(tau), strict=True):  # of all steps at once: times do not depend on x
+            x = x + self.velocity(x, modulations, memory) / steps
+        return x

@@ -218,13 +218,8 @@ class PosaNetwork(nn.Module):
     @torch.no_grad()
     def sample_actions(self, memory: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:
         """Euler integration from noise (B, T, A) at τ = 0 to the normalised chunk (B, T, A) at τ = 1."""
-        steps = steps or self.config.integration_steps
         kv = self.action_transformer.remember(memory)
-        x = noise
-        for step in range(steps):
-            tau = torch.full(x.shape[:1], step / steps, device=x.device)
-            x = x + self.action_transformer(x, tau, kv) / steps
-        return x
+        return self.action_transformer.integrate(noise, kv, steps or self.config.integration_steps)
 
     # ---- losses ---------------------------------------------------------------------------------------------
 
