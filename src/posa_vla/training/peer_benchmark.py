@@ -1,15 +1,21 @@
-"""``posa-vla bench peers``: how much of each policy is trained, for `tiny` and LeRobot's policies beside it."""
+"""``posa-vla bench peers``: size and speed of `tiny` and of LeRobot's policies beside it, with random weights."""
 
 import tempfile
+import time
 from dataclasses import dataclass
+from statistics import median
+from typing import Any
 
 import draccus
+import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies import PreTrainedPolicy
-from lerobot.policies.factory import get_policy_class
+from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+from lerobot.processor import PolicyProcessorPipeline
 from torch import nn
 
 from posa_vla import contract
+from posa_vla.errors import PosaError
 from posa_vla.options import listed
 from posa_vla.training import peers
 from posa_vla.training.config import parse
@@ -27,9 +33,13 @@ IMAGE_ENCODERS = ("vision_encoder", "backbone", "rgb_encoder")
 class PeerBenchmarkConfig:
     """Args:
     policies: which policies, comma-separated.
+    threads: torch threads on the CPU.
+    repeats: timed chunks of each policy; the median is printed.
     """
 
     policies: str = ",".join((POSA_VLA, *SMALL))
+    threads: int = 1
+    repeats: int = 40
 
 
 @dataclass(frozen=True)
@@ -41,13 +51,50 @@ class Size:
     frozen: int
 
 
+@dataclass(frozen=True)
+class Contender:
+    """A policy with LeRobot's processors around it."""
+
+    policy: PreTrainedPolicy
+    preprocess: PolicyProcessorPipeline
+    postprocess: PolicyProcessorPipeline
+
+    @torch.inference_mode()
+    def plan(self, observation: dict[str, Any]) -> float:
+        """Milliseconds until the first action of a new chunk is there, processors included."""
+        self.policy.reset()
+        start = time.perf_counter()
+        self.postprocess(self.policy.select_action(self.preprocess(observation)))
+        return 1e3 * (time.perf_counter() - start)
+
+
 def main(argv: list[str]) -> None:
     config = draccus.parse(config_class=PeerBenchmarkConfig, args=argv)
-    print("| policy | trained (M) | of these image encoders (M) | never trained (M) |")
-    print("|---|---|---|---|")
-    for name in listed(config.policies):
-        size = count(build(name))
-        print(f"| {name} | {size.trained / 1e6:.2f} | {size.images / 1e6:.2f} | {size.frozen / 1e6:.2f} |")
+    if config.threads < 1 or config.repeats < 1:
+        raise PosaError(f"threads and repeats must be at least 1, found {config.threads} and {config.repeats}")
+    torch.set_num_threads(config.threads)
+    contenders = {name: build(name) for name in listed(config.policies)}
+    planning = latencies(list(contenders.values()), config.repeats)
+    print("| policy | trained (M) | of these image encoders (M) | never trained (M) | ms per chunk |")
+    print("|---|---|---|---|---|")
+    for (name, contender), milliseconds in zip(contenders.items(), planning, strict=True):
+        size = count(contender.policy)
+        sizes = " | ".join(f"{numbers / 1e6:.2f}" for numbers in (size.trained, size.images, size.frozen))
+        print(f"| {name} | {sizes} | {milliseconds:.1f} |")
+
+
+def latencies(contenders: list[Contender], repeats: int) -> list[float]:
+    """Median milliseconds per chunk of each; they take turns, so that all meet the same load of the machine."""
+    observation = {
+        contract.STATE: torch.zeros(1, STATE),
+        **{contract.image_key(camera): torch.rand(1, 3, SIDE, SIDE) for camera in contract.CAMERAS},
+        "task": SENTENCES[:1],
+    }
+    for contender in contenders:
+        contender.policy.eval()
+        contender.plan(observation)
+    turns = [[contender.plan(observation) for contender in contenders] for _ in range(repeats)]
+    return [median(times) for times in zip(*turns, strict=True)]
 
 
 def count(policy: PreTrainedPolicy) -> Size:
@@ -62,8 +109,11 @@ def _trained(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in module.parameters() if p.requires_grad]
 
 
-def build(name: str, words: tuple[str, ...] = ()) -> PreTrainedPolicy:
-    """The policy as ``posa-vla train`` with --peer.recipe=small and `words` makes it for the tabletop suite."""
+def build(name: str, words: tuple[str, ...] = ()) -> Contender:
+    """The policy as ``posa-vla train`` with --peer.recipe=small and `words` makes it for the tabletop suite.
+
+    Its processors neither shift nor scale, as nothing has been recorded.
+    """
     with tempfile.TemporaryDirectory() as folder:
         options = (f"--policy.type={name}", "--peer.recipe=small", "--policy.device=cpu", f"--output_dir={folder}")
         train, config, _ = parse([*options, *words])
@@ -73,4 +123,4 @@ def build(name: str, words: tuple[str, ...] = ()) -> PreTrainedPolicy:
     }
     config.output_features = {contract.ACTION: PolicyFeature(FeatureType.ACTION, (ACTIONS,))}
     with peers.with_encoders(config, train.peer.clip, SENTENCES, seed=0):
-        return get_policy_class(name)(config)
+        return Contender(get_policy_class(name)(config), *make_pre_post_processors(config))
