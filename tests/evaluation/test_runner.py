@@ -6,11 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from lerobot.policies.multi_task_dit.configuration_multi_task_dit import MultiTaskDiTConfig
 from policy_folders import SIDE, act_config, posa_config, save_policy
 
 from posa_vla.contract import ANCHORS, CAMERAS
 from posa_vla.errors import PosaError
-from posa_vla.evaluation.runner import PolicyRunner, PolicySource, image_size
+from posa_vla.evaluation.runner import PolicyRunner, PolicySource, set_integration_steps, image_size
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,31 @@ def test_n_action_steps_is_overridden_within_the_chunk(posa_folder):
     assert [distinct_plans(n) for n in (None, 1, 6)] == [2, 6, 1]
     with pytest.raises(PosaError, match="between 1 and 6"):
         PolicyRunner(PolicySource(posa_folder, "cpu", 7))
+
+
+def test_integration_steps_are_overridden_where_a_policy_takes_such(posa_folder, act_folder):
+    def velocities(steps):
+        runner = PolicyRunner(PolicySource(posa_folder, "cpu", n_action_steps=6, integration_steps=steps))
+        transformer, calls = runner.policy.network.action_transformer, []
+        velocity = transformer.velocity
+        transformer.velocity = lambda *a: calls.append(1) or velocity(*a)
+        play(runner, 0, steps=6)
+        return len(calls)
+
+    assert [velocities(n) for n in (None, 1, 3)] == [10, 1, 3]
+    with pytest.raises(PosaError, match="of at least 1, found 0"):
+        PolicyRunner(PolicySource(posa_folder, "cpu", integration_steps=0))
+    with pytest.raises(PosaError, match="leave --integration_steps out"):
+        PolicyRunner(PolicySource(act_folder, "cpu", integration_steps=3))
+
+
+@pytest.mark.parametrize(
+    ("objective", "field"), [("flow_matching", "num_integration_steps"), ("diffusion", "num_inference_steps")]
+)
+def test_lerobots_policies_call_the_steps_from_noise_otherwise(objective, field):
+    config = MultiTaskDiTConfig(objective=objective)
+    set_integration_steps(config, 7)
+    assert getattr(config, field) == 7
 
 
 @pytest.mark.parametrize("folder", ["act_folder", "posa_folder"])

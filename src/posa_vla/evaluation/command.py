@@ -83,6 +83,7 @@ class EvalConfig:
         workers: parallel processes, one thread each.
         videos_per_condition: episodes filmed for the report, successes and failures.
         n_action_steps: actions executed of each predicted chunk; the checkpoint's own if not given.
+        integration_steps: steps from noise to a chunk, for policies that take such; the checkpoint's own if not given.
         attention_every: steps between two samples of the anchor error; 0 for none.
         expert: compare with the scripted expert on the solved scenes.
         image_size: side of the camera views in pixels; the checkpoint's own if not given.
@@ -105,6 +106,7 @@ class EvalConfig:
     workers: int = 2
     videos_per_condition: int = 4
     n_action_steps: int | None = None
+    integration_steps: int | None = None
     attention_every: int = 10
     expert: bool = True
     image_size: int | None = None
@@ -276,7 +278,7 @@ def _setup(config: EvalConfig) -> Setup:
         held_out=None if config.held_out is None else listed(config.held_out),
     )
     check_options(options)
-    source = PolicySource(path, config.policy.device, config.n_action_steps)
+    source = PolicySource(path, config.policy.device, config.n_action_steps, config.integration_steps)
     return Setup(source, config.split, options, config.attention_every, config.expert)
 
 
@@ -287,6 +289,7 @@ def _header(config: EvalConfig, setup: Setup) -> dict[str, Any]:
             "path": str(config.policy.path),
             "sha256": _fingerprint(config.policy.path),
             "n_action_steps": config.n_action_steps,
+            "integration_steps": config.integration_steps,
         },
         "split": config.split,
         "env": json.loads(json.dumps(dataclasses.asdict(setup.env))),

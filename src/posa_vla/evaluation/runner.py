@@ -23,6 +23,8 @@ from posa_vla.training.bundle import resolve
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 PREPROCESSOR = "policy_preprocessor.json"
+STEPS_FROM_NOISE = ("integration_steps", "num_integration_steps", "num_inference_steps", "num_steps")
+"""What PosA-VLA, multi_task_dit, pi0 and smolvla call the steps from noise to a chunk."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,13 @@ class PolicySource:
         path: LeRobot's ``pretrained_model`` folder.
         device: torch device; None picks an accelerator where there is one.
         n_action_steps: actions executed of each chunk; None keeps the checkpoint's own.
+        integration_steps: steps from noise to a chunk; None keeps the checkpoint's own.
     """
 
     path: Path
     device: str | None = None
     n_action_steps: int | None = None
+    integration_steps: int | None = None
 
 
 def policy_folder(path: Path) -> Path:
@@ -184,18 +188,33 @@ def _configure(path: Path, source: PolicySource) -> PreTrainedConfig:
     config = PreTrainedConfig.from_pretrained(path)
     config.pretrained_path = path
     config.device = source.device or _accelerator()
-    if source.n_action_steps is None:
-        return config
+    if source.n_action_steps is not None:
+        set_executed_steps(config, source.n_action_steps)
+    if source.integration_steps is not None:
+        set_integration_steps(config, source.integration_steps)
+    return config
+
+
+def set_executed_steps(config: PreTrainedConfig, count: int) -> None:
+    """Actions executed of each chunk, within what the policy predicts."""
     if not hasattr(config, "n_action_steps"):
         raise PosaError(f"a {config.type} policy has no n_action_steps: leave --n_action_steps out")
-    longest = len(config.action_delta_indices or ()) or source.n_action_steps
+    longest = len(config.action_delta_indices or ()) or count
     longest += min(0, *(config.action_delta_indices or (0,)))  # a chunk may begin at the oldest observation
-    if not 1 <= source.n_action_steps <= longest:
-        raise PosaError(
-            f"expected --n_action_steps between 1 and {longest}, the checkpoint's chunk, found {source.n_action_steps}"
-        )
-    config.n_action_steps = source.n_action_steps
-    return config
+    if not 1 <= count <= longest:
+        raise PosaError(f"expected --n_action_steps between 1 and {longest}, the checkpoint's chunk, found {count}")
+    config.n_action_steps = count
+
+
+def set_integration_steps(config: PreTrainedConfig, count: int) -> None:
+    """Steps from noise to a chunk, by whichever name the policy has for them."""
+    unused = "num_integration_steps" if getattr(config, "objective", None) == "diffusion" else None  # multi_task_dit
+    names = [name for name in STEPS_FROM_NOISE if hasattr(config, name) and name != unused]
+    if not names:
+        raise PosaError(f"a {config.type} policy makes a chunk in one step: leave --integration_steps out")
+    if count < 1:
+        raise PosaError(f"expected --integration_steps of at least 1, found {count}")
+    setattr(config, names[0], count)
 
 
 def _accelerator() -> str:
