@@ -11,7 +11,7 @@ from policy_folders import SIDE, act_config, posa_config, save_policy
 
 from posa_vla.contract import ANCHORS, CAMERAS
 from posa_vla.errors import PosaError
-from posa_vla.evaluation.runner import PolicyRunner, PolicySource, set_integration_steps, image_size
+from posa_vla.evaluation.runner import PolicyRunner, PolicySource, image_size, set_integration_steps
 
 
 @pytest.fixture(scope="module")
