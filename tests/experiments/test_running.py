@@ -51,6 +51,18 @@ def test_frames_in_the_devices_memory_do_not_change_what_a_cell_is(project):
     assert project.run(only="full", seeds="0") == 0 and project.calls().count("train") == 1
 
 
+def test_our_policies_integrate_as_the_papers_unless_the_file_says_otherwise(project):
+    fewer, act = {"train": {"policy.integration_steps": 2}}, {"train": {"policy.type": "act"}}
+    project.write(variants={"full": {}, "fewer": fewer, "act": act}, seeds=[0])
+    assert project.run() == 0
+    words = {
+        name: result(project, f"{name}-tabletop-0")["commands"]["train"].split() for name in ("full", "fewer", "act")
+    }
+    steps = {name: [word for word in words[name] if "integration_steps" in word] for name in words}
+    given = "--policy.integration_steps="
+    assert steps == {"full": [f"{given}10"], "fewer": [f"{given}2"], "act": []}
+
+
 def test_a_failed_cell_is_reported_and_does_not_stop_the_others(project, capsys):
     broken = {"train": {"fail": True}}
     project.write(variants={"full": {}, "broken": broken}, seeds=[0])

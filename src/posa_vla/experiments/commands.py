@@ -5,6 +5,10 @@ from pathlib import Path
 
 from posa_vla.experiments.spec import Options
 from posa_vla.experiments.store import CellFolder
+from posa_vla.training.recipes import POSA_VLA
+
+AS_THE_PAPER: Options = {"policy.integration_steps": "10"}
+"""How our policies are trained unless an experiment's file says otherwise, whatever the one they go on from has."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ def _train_words(folder: CellFolder, threads: int, resident: bool) -> tuple[str,
     root, cell = folder.dataset, folder.cell
     data = (f"--dataset.root={root / 'labelled'}", f"--cache={root / 'cache'}")
     again = ("--resume=true",) if has_checkpoint(folder.train) else ()
+    ours = cell.train.get("policy.type", POSA_VLA) == POSA_VLA
+    options = (AS_THE_PAPER if ours else {}) | cell.train
     return (
         "train",
         *data,
@@ -59,7 +65,7 @@ def _train_words(folder: CellFolder, threads: int, resident: bool) -> tuple[str,
         f"--seed={cell.seed}",
         f"--threads={threads}",
         *(("--resident=true",) if resident else ()),
-        *flags(cell.train),
+        *flags(options),
         *again,
     )
 
