@@ -90,7 +90,7 @@ def test_integration_steps_are_overridden_where_a_policy_takes_such(posa_folder,
         play(runner, 0, steps=6)
         return len(calls)
 
-    assert [velocities(n) for n in (None, 1, 3)] == [10, 1, 3]
+    assert [velocities(n) for n in (None, 1, 3)] == [2, 1, 3]
     with pytest.raises(PosaError, match="of at least 1, found 0"):
         PolicyRunner(PolicySource(posa_folder, "cpu", integration_steps=0))
     with pytest.raises(PosaError, match="leave --integration_steps out"):

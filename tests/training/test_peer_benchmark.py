@@ -3,12 +3,12 @@
 import pytest
 
 from posa_vla.errors import PosaError
-from posa_vla.training.peer_benchmark import build, count, latencies, main
+from posa_vla.training.peer_benchmark import build, count_parameters, latencies, main
 
 
 def test_the_peer_is_about_as_large_as_ours_and_its_text_tower_is_never_trained():
     """Comparable in what is trained: what the `small` recipe promises for multi_task_dit."""
-    ours, peer = count(build("posa_vla").policy), count(build("multi_task_dit").policy)
+    ours, peer = count_parameters(build("posa_vla").policy), count_parameters(build("multi_task_dit").policy)
     assert ours.frozen == 0 and 0.8 < peer.trained / ours.trained < 1.25
     policy = build("multi_task_dit").policy
     text = policy.observation_encoder.text_encoder.text_encoder
@@ -18,12 +18,15 @@ def test_the_peer_is_about_as_large_as_ours_and_its_text_tower_is_never_trained(
 
 @pytest.mark.parametrize("name", ["posa_vla", "multi_task_dit"])
 def test_image_encoders_are_found(name):
-    size = count(build(name).policy)
+    size = count_parameters(build(name).policy)
     assert 0 < size.images < size.trained
 
 
 def test_a_wider_network_has_more():
-    narrow, wide = count(build("act", ("--policy.dim_model=64",)).policy), count(build("act").policy)
+    narrow, wide = (
+        count_parameters(build("act", ("--policy.dim_model=64",)).policy),
+        count_parameters(build("act").policy),
+    )
     assert narrow.trained < wide.trained and narrow.images == wide.images
 
 
@@ -42,10 +45,12 @@ def test_every_timed_chunk_is_planned_anew(name):
 
 
 def test_the_table_has_a_row_for_each_policy(capsys):
-    main(["--policies=posa_vla,act", "--repeats=1"])
+    main(["--policies=posa_vla,act", "--repeats=1", "--integration_steps=30,1"])
     header, _, ours, act = capsys.readouterr().out.splitlines()
     assert ours.startswith("| posa_vla |") and act.startswith("| act |")
     assert len(header.split("|")) == len(ours.split("|")) == len(act.split("|"))
+    many, one = (float(cell) for cell in ours.split("|")[-3:-1])
+    assert many > one > 0
 
 
 def test_no_chunk_to_time_is_refused():

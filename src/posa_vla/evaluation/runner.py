@@ -208,13 +208,18 @@ def set_executed_steps(config: PreTrainedConfig, count: int) -> None:
 
 def set_integration_steps(config: PreTrainedConfig, count: int) -> None:
     """Steps from noise to a chunk, by whichever name the policy has for them."""
-    unused = "num_integration_steps" if getattr(config, "objective", None) == "diffusion" else None  # multi_task_dit
-    names = [name for name in STEPS_FROM_NOISE if hasattr(config, name) and name != unused]
-    if not names:
+    name = integration_field(config)
+    if name is None:
         raise PosaError(f"a {config.type} policy makes a chunk in one step: leave --integration_steps out")
     if count < 1:
         raise PosaError(f"expected --integration_steps of at least 1, found {count}")
-    setattr(config, names[0], count)
+    setattr(config, name, count)
+
+
+def integration_field(config: PreTrainedConfig) -> str | None:
+    """What the policy calls the steps from noise to a chunk; None where it takes none."""
+    unused = "num_integration_steps" if getattr(config, "objective", None) == "diffusion" else None  # multi_task_dit
+    return next((name for name in STEPS_FROM_NOISE if hasattr(config, name) and name != unused), None)
 
 
 def _accelerator() -> str:

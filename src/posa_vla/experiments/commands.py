@@ -8,7 +8,7 @@ from posa_vla.experiments.store import CellFolder
 from posa_vla.training.recipes import POSA_VLA
 
 AS_THE_PAPER: Options = {"policy.integration_steps": "10"}
-"""How our policies are trained unless an experiment's file says otherwise, whatever the one they go on from has."""
+"""How our policies are trained unless an experiment's file says otherwise, whatever their preset or origin has."""
 
 
 @dataclass(frozen=True)

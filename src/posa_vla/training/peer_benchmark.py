@@ -16,6 +16,7 @@ from torch import nn
 
 from posa_vla import contract
 from posa_vla.errors import PosaError
+from posa_vla.evaluation.runner import integration_field, set_integration_steps
 from posa_vla.options import listed
 from posa_vla.training import peers
 from posa_vla.training.config import parse
@@ -35,11 +36,13 @@ class PeerBenchmarkConfig:
     policies: which policies, comma-separated.
     threads: torch threads on the CPU.
     repeats: timed chunks of each policy; the median is printed.
+    integration_steps: steps from noise to a chunk, comma-separated, a column each; act takes none.
     """
 
     policies: str = ",".join((POSA_VLA, *SMALL))
     threads: int = 1
     repeats: int = 40
+    integration_steps: str = "10,2"
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,16 @@ def main(argv: list[str]) -> None:
     if config.threads < 1 or config.repeats < 1:
         raise PosaError(f"threads and repeats must be at least 1, found {config.threads} and {config.repeats}")
     torch.set_num_threads(config.threads)
-    contenders = {name: build(name) for name in listed(config.policies)}
-    planning = latencies(list(contenders.values()), config.repeats)
-    print("| policy | trained (M) | of these image encoders (M) | never trained (M) | ms per chunk |")
-    print("|---|---|---|---|---|")
-    for (name, contender), milliseconds in zip(contenders.items(), planning, strict=True):
-        size = count(contender.policy)
+    names, steps = listed(config.policies), [int(word) for word in listed(config.integration_steps)]
+    contenders = {(name, count): build(name, integration_steps=count) for name in names for count in steps}
+    planning = dict(zip(contenders, latencies(list(contenders.values()), config.repeats), strict=True))
+    times = "".join(f" ms per chunk, {count} steps |" for count in steps)
+    print(f"| policy | trained (M) | of these image encoders (M) | never trained (M) |{times}")
+    print("|---|---|---|---|" + "---|" * len(steps))
+    for name in names:
+        size = count_parameters(contenders[name, steps[0]].policy)
         sizes = " | ".join(f"{numbers / 1e6:.2f}" for numbers in (size.trained, size.images, size.frozen))
-        print(f"| {name} | {sizes} | {milliseconds:.1f} |")
+        print(f"| {name} | {sizes} | " + " | ".join(f"{planning[name, count]:.1f}" for count in steps) + " |")
 
 
 def latencies(contenders: list[Contender], repeats: int) -> list[float]:
@@ -97,7 +102,7 @@ def latencies(contenders: list[Contender], repeats: int) -> list[float]:
     return [median(times) for times in zip(*turns, strict=True)]
 
 
-def count(policy: PreTrainedPolicy) -> Size:
+def count_parameters(policy: PreTrainedPolicy) -> Size:
     parameters = list(policy.parameters())
     encoders = [m for name, m in policy.named_modules() if name.rpartition(".")[2] in IMAGE_ENCODERS]
     images = {id(p): p.numel() for module in encoders for p in _trained(module)}
@@ -109,7 +114,7 @@ def _trained(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in module.parameters() if p.requires_grad]
 
 
-def build(name: str, words: tuple[str, ...] = ()) -> Contender:
+def build(name: str, words: tuple[str, ...] = (), integration_steps: int | None = None) -> Contender:
     """The policy as ``posa-vla train`` with --peer.recipe=small and `words` makes it for the tabletop suite.
 
     Its processors neither shift nor scale, as nothing has been recorded.
@@ -117,6 +122,8 @@ def build(name: str, words: tuple[str, ...] = ()) -> Contender:
     with tempfile.TemporaryDirectory() as folder:
         options = (f"--policy.type={name}", "--peer.recipe=small", "--policy.device=cpu", f"--output_dir={folder}")
         train, config, _ = parse([*options, *words])
+    if integration_steps is not None and integration_field(config) is not None:
+        set_integration_steps(config, integration_steps)
     config.input_features = {
         contract.STATE: PolicyFeature(FeatureType.STATE, (STATE,)),
         **{contract.image_key(c): PolicyFeature(FeatureType.VISUAL, (3, SIDE, SIDE)) for c in contract.CAMERAS},
