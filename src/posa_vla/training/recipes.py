@@ -62,7 +62,7 @@ SMALL = {
     ),
 }
 """LeRobot's policies from scratch beside `tiny`: its budget, its chunk of 16 actions from now on, its crop of 112
-out of 128 pixels, its ten integration steps, one rate for every part; as few parameters as their code allows
+out of 128 pixels, ten integration steps, one rate for every part; as few parameters as their code allows
 (docs/peers.md). Padded actions are masked as ours are, so that no frame needs to be dropped."""
 
 PEER_RECIPES = ("lerobot", "small")
