@@ -8,9 +8,11 @@ VENV := .venv
 RUN := $(VENV)/bin
 OUTPUT ?= outputs/demo
 
-.PHONY: setup demo test lint slow-test clean
+.PHONY: setup system-packages demo test lint slow-test clean
 
-setup: $(VENV)/.installed
+setup: system-packages $(VENV)/.installed
+
+system-packages:
 	@bash scripts/system-packages.sh
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -28,9 +30,11 @@ lint: setup
 	$(RUN)/mypy
 
 test: lint
+	@bash scripts/system-packages.sh browser
 	$(RUN)/pytest --numprocesses=auto --maxprocesses=4
 
 slow-test: setup
+	@bash scripts/system-packages.sh browser
 	$(RUN)/pytest -m slow
 
 clean:

@@ -81,6 +81,25 @@ def test_a_robot_without_a_gripper_gets_a_rig_without_one(dataset, poses, tmp_pa
     assert load_rig(rig).camera_names == ("head", "wrist") and load_rig(rig).gripper is None
 
 
+GANTRY = """<mujoco><worldbody><body name="x"><joint name="x" type="slide" axis="1 0 0"/>
+<body name="y"><joint name="y" type="slide" axis="0 1 0"/><body name="hand"><joint name="z" type="slide" axis="0 0 1"/>
+</body></body></body></worldbody></mujoco>"""
+
+
+@pytest.mark.parametrize("cameras", ["", "cameras: []\n"])
+def test_a_rig_written_by_hand_with_joints_needs_no_camera_before_the_first(dataset, poses, tmp_path, cameras):
+    """docs/your-robot.md, "Joints instead of poses": the gantry's joints are the toy dataset's positions."""
+    marks, rig = write_marks(tmp_path / "marks.csv", poses), tmp_path / "gantry.yaml"
+    (tmp_path / "gantry.xml").write_text(GANTRY)
+    joints = "{column: ee_pose, names: [x, y, z], model: gantry.xml, body: hand}"
+    rig.write_text(f"# built in March\nname: gantry\n{cameras}pose:\n  joints: {joints}\n")
+    mark([f"--dataset.root={dataset}", f"--rig={rig}", f"--output={tmp_path / 'marks.html'}"])
+    run(dataset, marks, rig, "--report=none")
+    calibrated = load_rig(rig)
+    assert calibrated.camera_names == ("head",) and abs(calibrated.camera("head").fx - 60) < 1e-3
+    assert calibrated.pose.names == ("x", "y", "z") and rig.read_text().startswith("# built in March\n")
+
+
 def test_a_replaced_camera_is_said_and_a_new_folder_is_made(dataset, poses, tmp_path, capsys):
     spaced = write_marks(tmp_path / "marks.csv", poses).read_text().replace(",", ", ")
     marks, rig = tmp_path / "spaced.csv", tmp_path / "new/arm.yaml"

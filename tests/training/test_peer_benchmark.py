@@ -45,7 +45,7 @@ def test_every_timed_chunk_is_planned_anew(name):
 
 
 def test_the_table_has_a_row_for_each_policy(capsys):
-    main(["--policies=posa_vla,act", "--repeats=1", "--integration_steps=30,1"])
+    main(["--policies=posa_vla,act", "--repeats=1", "--integration_steps=[30,1]"])
     header, _, ours, act = capsys.readouterr().out.splitlines()
     assert ours.startswith("| posa_vla |") and act.startswith("| act |")
     assert len(header.split("|")) == len(ours.split("|")) == len(act.split("|"))
@@ -56,3 +56,5 @@ def test_the_table_has_a_row_for_each_policy(capsys):
 def test_no_chunk_to_time_is_refused():
     with pytest.raises(PosaError, match="at least 1, found 1 and 0"):
         main(["--repeats=0"])
+    with pytest.raises(PosaError, match=r"integration_steps such as \[10,2\], found none"):
+        main(["--integration_steps=[]"])

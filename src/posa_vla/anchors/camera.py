@@ -1,4 +1,4 @@
-"""Pinhole cameras: points in the world frame to places in the image as it is stored (method, section 2)."""
+"""Pinhole cameras: points in the world frame to places in the image as it is stored."""
 
 from dataclasses import dataclass, field
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Anchor labels to supervision on a patch grid: Gaussian maps and positive sets Ω+ (method, section 2).
+"""Anchor labels to supervision on a patch grid: Gaussian maps and positive sets Ω+ (docs/method.md).
 
 Torch, on the device the anchors are on, without a Python loop and without a host synchronisation, so that
 it runs inside a training step after augmentation has moved the anchors.

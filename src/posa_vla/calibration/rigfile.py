@@ -10,7 +10,7 @@ import yaml
 from posa_vla.anchors.camera import Camera
 from posa_vla.data.files import write_bytes
 from posa_vla.errors import PosaError
-from posa_vla.rigs import Rig, load_rig, parse_rig
+from posa_vla.rigs import Rig, parse_rig, parse_rig_file, read_rig_file
 
 DECIMALS = 9
 PLACEHOLDER = {
@@ -63,7 +63,7 @@ class RigFile:
     Args:
         path: where it is or will be.
         content: as YAML holds it.
-        rig: the same, parsed; of a new file its one camera is a placeholder.
+        rig: the same, parsed; its one camera is a placeholder where the file is new or has none yet.
         remarks: comment lines at the head of an existing file, kept.
     """
 
@@ -109,11 +109,14 @@ class RigFile:
 
 
 def open_rig(path: Path, pose: PoseArgs, gripper: GripperArgs) -> RigFile:
-    """The rig file at ``path``, or a new one from the flags; nothing is written yet."""
+    """The rig file at ``path``, which may lack cameras still, or a new one from the flags; nothing is written yet."""
     if path.suffix not in (".yaml", ".yml"):
         raise PosaError(f"--rig={path}: expected the path of a .yaml file, to be updated or created")
     if path.exists():
-        rig = load_rig(path)
+        content = read_rig_file(path)
+        if isinstance(content, dict) and not content.get("cameras"):
+            content |= {"cameras": [PLACEHOLDER]}
+        rig = parse_rig_file(content, path)
         if rig.scenes:
             raise PosaError(f"{path} places its cameras scene by scene: write the calibrated camera there by hand")
         if pose.column is not None or gripper.column is not None:
@@ -121,10 +124,9 @@ def open_rig(path: Path, pose: PoseArgs, gripper: GripperArgs) -> RigFile:
                 f"{path} exists and says where pose and gripper are: leave --pose.* and --gripper.* out, or change the "
                 "file"
             )
-        text = path.read_text(encoding="utf-8")
-        lines = text.splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
         length = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-        return RigFile(path, yaml.safe_load(text), rig, tuple(lines[:length]))
+        return RigFile(path, content, rig, tuple(lines[:length]))
     if pose.column is None:
         raise PosaError(f"{path} does not exist yet: a new rig needs --pose.column=COLUMN of the dataset")
     if gripper.column is None and gripper != GripperArgs():

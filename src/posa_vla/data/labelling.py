@@ -1,4 +1,4 @@
-"""``posa-vla label``: a LeRobotDataset plus its anchors (method, section 2). Videos are never decoded."""
+"""``posa-vla label``: a LeRobotDataset plus its anchors. Videos are never decoded."""
 
 import contextlib
 import json

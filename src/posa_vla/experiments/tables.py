@@ -51,7 +51,7 @@ def success_tables(content: dict[str, Any], found: list[Group]) -> list[str]:
         ("anchor error", lambda g: number(g.anchor_error(), 3)),
         ("training steps", lambda g: number(g.training_steps(), 0)),
         ("training time", lambda g: DASH if g.training_seconds() is None else duration(g.training_seconds() or 0.0)),
-        ("M numbers", lambda g: number(g.millions(), 2)),
+        ("parameters (M)", lambda g: number(g.millions(), 2)),
     ]
     parts = [_grouped(columns, found)]
     first = columns[: 1 + 2 * several]

@@ -50,7 +50,7 @@ class NetworkConfig:
         depth: blocks of the action transformer.
         heads: attention heads, in the action transformer and in the anchor attention.
         memory_grid: gated patches are average-pooled to this many per side and camera; 0 keeps them all. Small
-            policies do better with tens of tokens per view than with hundreds (method.md, section 7).
+            policies do better with tens of tokens per view than with hundreds.
         maps: what gate and anchor tokens look at: `predicted`, or `ground_truth`, the labels' own maps and
             coordinates: an upper bound. It trains no attention, and wants the anchors at inference too.
         gate: how M_task and M_end merge into the gate: `max` (ours, after App. 12), `sum`, `concat`, `none`.

@@ -133,12 +133,21 @@ def load_rig(name_or_path: str | Path) -> Rig:
         if str(name_or_path) not in rig_names():
             raise unknown_name("rig", str(name_or_path), [*rig_names(), "or the path of a .yaml file"])
         path = Path(str(resources.files(__name__).joinpath(f"{name_or_path}.yaml")))
+    return parse_rig_file(read_rig_file(path), path)
+
+
+def read_rig_file(path: Path) -> Any:
+    """What a rig's YAML file holds."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PosaError(f"there is no rig file {path}: give a .yaml file or one of {rig_names()}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PosaError(f"cannot read the rig file {path}: {error}") from error
+
+
+def parse_rig_file(content: Any, path: Path) -> Rig:
+    """`parse_rig` for what stands in `path`, which errors name."""
     try:
         return parse_rig(content, path.parent)
     except (PosaError, TypeError, ValueError) as error:
@@ -191,5 +200,7 @@ __all__ = [
     "Scene",
     "load_rig",
     "parse_rig",
+    "parse_rig_file",
+    "read_rig_file",
     "rig_names",
 ]

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -36,13 +36,13 @@ class PeerBenchmarkConfig:
     policies: which policies, comma-separated.
     threads: torch threads on the CPU.
     repeats: timed chunks of each policy; the median is printed.
-    integration_steps: steps from noise to a chunk, comma-separated, a column each; act takes none.
+    integration_steps: steps from noise to a chunk, as [10,2], a column each; act takes none.
     """
 
     policies: str = ",".join((POSA_VLA, *SMALL))
     threads: int = 1
     repeats: int = 40
-    integration_steps: str = "10,2"
+    integration_steps: list[int] = field(default_factory=lambda: [10, 2])
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,10 @@ def main(argv: list[str]) -> None:
     config = draccus.parse(config_class=PeerBenchmarkConfig, args=argv)
     if config.threads < 1 or config.repeats < 1:
         raise PosaError(f"threads and repeats must be at least 1, found {config.threads} and {config.repeats}")
+    if not config.integration_steps:
+        raise PosaError("expected --integration_steps such as [10,2], found none")
     torch.set_num_threads(config.threads)
-    names, steps = listed(config.policies), [int(word) for word in listed(config.integration_steps)]
+    names, steps = listed(config.policies), config.integration_steps
     contenders = {(name, count): build(name, integration_steps=count) for name in names for count in steps}
     planning = dict(zip(contenders, latencies(list(contenders.values()), config.repeats), strict=True))
     times = "".join(f" ms per chunk, {count} steps |" for count in steps)

@@ -23,7 +23,7 @@ def progress(step: int, steps: int, elapsed: float = 0.0, budget: float | None =
 
 
 def lr_factor(step: int, warmup: int, done: float, done_at_warmup: float, floor: float = 0.0) -> float:
-    """Linear warm-up to 1, then a cosine to `floor` (method.md §6: warm-up 2,000 steps, then cosine).
+    """Linear warm-up to 1, then a cosine to `floor` (paper: warm-up 2,000 steps).
 
     Step 0 already moves: the factor is (step + 1) / warmup, so that no update is spent on a rate of zero.
 
