@@ -113,10 +113,10 @@ def open_rig(path: Path, pose: PoseArgs, gripper: GripperArgs) -> RigFile:
     if path.suffix not in (".yaml", ".yml"):
         raise PosaError(f"--rig={path}: expected the path of a .yaml file, to be updated or created")
     if path.exists():
-        content = read_rig_file(path)
-        if isinstance(content, dict) and not content.get("cameras"):
-            content |= {"cameras": [PLACEHOLDER]}
-        rig = parse_rig_file(content, path)
+        found = read_rig_file(path)
+        if isinstance(found, dict) and not found.get("cameras"):
+            found |= {"cameras": [PLACEHOLDER]}
+        rig = parse_rig_file(found, path)
         if rig.scenes:
             raise PosaError(f"{path} places its cameras scene by scene: write the calibrated camera there by hand")
         if pose.column is not None or gripper.column is not None:
@@ -126,7 +126,7 @@ def open_rig(path: Path, pose: PoseArgs, gripper: GripperArgs) -> RigFile:
             )
         lines = path.read_text(encoding="utf-8").splitlines()
         length = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-        return RigFile(path, content, rig, tuple(lines[:length]))
+        return RigFile(path, found, rig, tuple(lines[:length]))
     if pose.column is None:
         raise PosaError(f"{path} does not exist yet: a new rig needs --pose.column=COLUMN of the dataset")
     if gripper.column is None and gripper != GripperArgs():
