@@ -1,9 +1,17 @@
-"""Wilson's interval against scipy, and its properties."""
+"""Intervals against scipy, against published tables, and in a simulation of scenes that are easy or hard."""
 
+import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest, t
 
-from posa_vla.evaluation.intervals import newcombe, wilson
+from posa_vla.evaluation.intervals import (
+    by_scene,
+    clustered_wilson,
+    difference_interval,
+    effective_trials,
+    welch,
+    wilson,
+)
 
 
 @pytest.mark.parametrize("trials", [1, 2, 7, 20, 200, 1500])
@@ -46,12 +54,70 @@ def test_no_trials_know_nothing_and_nonsense_raises():
         ((10, 10, 0, 10), (0.6075, 1.0000)),
     ],
 )
-def test_difference_agrees_with_newcombes_table(counts, published):
+def test_difference_of_scenes_that_are_not_shared_agrees_with_newcombes_table(counts, published):
     """Newcombe (1998), Table II, method 10."""
-    assert newcombe(*counts) == pytest.approx(published, abs=5e-5)
+    successes, trials, others, other_trials = counts
+    reference = by_scene((1000 + seed, seed < others) for seed in range(other_trials))
+    assert difference_interval(once(successes, trials), reference) == pytest.approx(published, abs=5e-5)
+
+
+def once(successes: int, trials: int):
+    """As many scenes as trials."""
+    return by_scene((seed, seed < successes) for seed in range(trials))
 
 
 def test_difference_is_antisymmetric_and_knows_nothing_without_trials():
-    low, high = newcombe(30, 50, 20, 60)
-    assert newcombe(20, 60, 30, 50) == pytest.approx((-high, -low))
-    assert newcombe(0, 0, 3, 5) == (-1, 1)
+    low, high = difference_interval(once(30, 50), once(20, 60))
+    assert difference_interval(once(20, 60), once(30, 50)) == pytest.approx((-high, -low))
+    assert difference_interval({}, once(3, 5)) == (-1, 1)
+
+
+@pytest.mark.parametrize("successes", [0, 3, 10])
+def test_a_scene_met_five_times_with_the_same_outcome_counts_once(successes):
+    repeated = by_scene((seed, seed < successes) for seed in range(10) for _ in range(5))
+    assert repeated == {seed: (5 * (seed < successes), 5) for seed in range(10)}
+    assert clustered_wilson(repeated) == pytest.approx(wilson(successes, 10))
+    assert clustered_wilson(once(successes, 10)) == pytest.approx(wilson(successes, 10))
+    assert difference_interval(repeated, once(5, 10)) == pytest.approx(
+        difference_interval(once(successes, 10), once(5, 10))
+    )
+
+
+def test_outcomes_that_do_not_depend_on_the_scene_count_as_often_as_they_are():
+    rng = np.random.default_rng(0)
+    trials = [
+        effective_trials(by_scene((s, rng.random() < 0.4) for s in range(100) for _ in range(3))) for _ in range(50)
+    ]
+    assert 270 < np.mean(trials) <= 300
+
+
+def test_intervals_hold_for_scenes_of_different_difficulty():
+    """Two policies, three trainings each, on 60 scenes whose difficulty both feel."""
+    rng = np.random.default_rng(0)
+    held = {"rate": 0, "difference": 0, "as if independent": 0}
+    rounds, truth = 1000, (0.5, float(beta(0.7, 0.7).expect(lambda x: np.minimum(1, x + 0.1))) - 0.5)
+    for _ in range(rounds):
+        ease = rng.beta(0.7, 0.7, 60)
+        mine, theirs = (
+            by_scene((s, rng.random() < min(1.0, ease[s] + more)) for s in range(60) for _ in range(3))
+            for more in (0.0, 0.1)
+        )
+        low, high = clustered_wilson(mine)
+        held["rate"] += low <= truth[0] <= high
+        low, high = difference_interval(theirs, mine)
+        held["difference"] += low <= truth[1] <= high
+        low, high = wilson(sum(hits for hits, _ in mine.values()), 180)
+        held["as if independent"] += low <= truth[0] <= high
+    assert 0.93 < held["rate"] / rounds < 0.97 and 0.93 < held["difference"] / rounds < 0.975
+    assert held["as if independent"] / rounds < 0.9
+
+
+def test_trainings_are_compared_by_welch():
+    """The textbook's formula by hand: means 0.5867 and 0.2867, standard errors 0.0260 and 0.0590."""
+    mine, theirs = [0.54, 0.59, 0.63], [0.33, 0.17, 0.36]
+    errors = [np.var(values, ddof=1) / 3 for values in (mine, theirs)]
+    freedom = sum(errors) ** 2 / sum(error**2 / 2 for error in errors)
+    margin = t.ppf(0.975, freedom) * np.sqrt(sum(errors))
+    assert welch(mine, theirs) == pytest.approx((0.3 - margin, 0.3 + margin))
+    assert welch([0.5], theirs) is None
+    assert welch([0.5, 0.5], [0.2, 0.2]) == pytest.approx((0.3, 0.3))

@@ -38,7 +38,7 @@ def results(solved: int) -> dict[str, Any]:
     """results.json of ``posa-vla eval`` over basic:4,lights:4 with the first `solved` scenes of each solved."""
     records = [episode(name, seed, seed < solved) for name in ("basic", "lights") for seed in range(4)]
     return {
-        "policy": {"sha256": "0" * 64, "n_action_steps": None},
+        "policy": {"sha256": "0" * 64, "n_action_steps": None, "integration_steps": None},
         "versions": {"python": "3.12"},
         "machine": host(),
         "finished": "2026-01-01 00:00:00 UTC",

@@ -7,12 +7,17 @@ import pytest
 from experiment_content import CONTENT
 
 from posa_vla.errors import PosaError
-from posa_vla.evaluation.intervals import newcombe, wilson
+from posa_vla.evaluation.intervals import difference_interval, wilson
 from posa_vla.experiments import committed, tables
 from posa_vla.experiments.anchor_tables import UNKNOWN, attention_table, auc, space_table
 from posa_vla.experiments.markdown import replace_section
-from posa_vla.experiments.numbers import Rate, groups
+from posa_vla.experiments.numbers import groups
 from posa_vla.experiments.plots import training_figure
+
+MOST, FEW = ({seed: (4 * (seed < solved), 4) for seed in range(4)} for solved in (3, 1))
+"""Scenes of the toy: each is met under two conditions by two trainings, always alike."""
+FOUR_SCENES = "75.0 % [{:.1f}, {:.1f}]".format(*(100 * bound for bound in wilson(3, 4)))
+LESS = "-50.0 [{:+.1f}, {:+.1f}]".format(*(100 * bound for bound in difference_interval(FEW, MOST)))
 
 PAGE = "# Results\n\n<!-- experiment:toy -->\nold\n<!-- /experiment:toy -->\n\nThe end.\n"
 
@@ -40,12 +45,10 @@ def test_the_table_pools_seeds_and_compares_with_the_reference(reported):
     text = section(reported)
     assert text.startswith("# Results\n\n<!-- experiment:toy -->\n*Does it matter?*") and text.endswith("The end.\n")
     assert "old" not in text and "A laptop." in text
-    low, high = wilson(12, 16)
     full = row(text, "full")
-    assert full[1:5] == ["16", f"75.0 % [{100 * low:.1f}, {100 * high:.1f}]", "75 %, 75 %", "–"]
-    assert full[6:9] == ["40 (30)", "1.10", "0.090"]  # 0.75 * 0.02 + 0.25 * 0.3
-    low, high = newcombe(4, 16, 12, 16)
-    assert row(text, "blind")[4] == f"-50.0 [{100 * low:+.1f}, {100 * high:+.1f}]"
+    assert full[1:6] == ["16", FOUR_SCENES, "75 %, 75 %", "–", "–"]
+    assert full[7:10] == ["40 (30)", "1.10", "0.090"]  # 0.75 * 0.02 + 0.25 * 0.3
+    assert row(text, "blind")[4:6] == [LESS, "[-50, -50]"]
     assert row(text, "blind", table=1)[1:] == [tables.rate(groups(read(reported))[1].success("basic"))] * 2
 
 
@@ -54,16 +57,17 @@ def test_speed_and_anchor_tables(reported):
     speed = row(text, "full", table=2)
     # 12 episodes of 40 steps and 0.4 s, 4 of 150 and 1.5 s: 10 ms per action, chunks of two actions
     assert speed[1:4] == ["2", "10.0", "20.0"] and speed[5:9] == ["40", "0.40", "0.660", "-5.00"]
-    quarter = row(text, "full", table=3)
-    assert quarter[1:] == ["0.020 – 0.020", "4", "100.0 % [51.0, 100.0]", "1.00"]
-    assert row(text, "full", table=4)[1:] == ["success", "12", "0.020", "0.020", "0.020", "100 %"]
+    for first_or_mean in (3, 4):
+        quarter = row(text, "full", table=first_or_mean)
+        assert quarter[1:3] == ["0.020 – 0.020", "4"] and quarter[3].startswith("100.0 % [") and quarter[4] == "1.00"
+    assert row(text, "full", table=5)[1:] == ["success", "12", "0.020", "0.020", "0.020", "100 %"]
     assert "reached the target, no grasp | 4 | 0.300 | 0.300 | 0.300 | 0 %" in text
 
 
 def test_errors_in_space_are_in_centimetres_and_pooled_over_seeds(reported):
     lines = [line for line in section(reported).splitlines() if "| all views | task |" in line]
     assert lines[0] == "|  | all views | task | 9.0 | 9.5 | 32 | 10.0, 10.0 |"  # 0.75 * 2 + 0.25 * 30; and 10 later
-    assert row(section(reported), "full", table=6)[1:] == ["head", "task", "9.0", "9.0", "16", "2.0, 2.0"]
+    assert row(section(reported), "full", table=7)[1:] == ["head", "task", "9.0", "9.0", "16", "2.0, 2.0"]
     assert "| wrist | task |" not in section(reported)  # nowhere seen
 
 
@@ -76,19 +80,16 @@ def test_variants_without_depths_have_no_place_in_space(reported):
 
 def test_the_first_look_counts_scenes_whose_anchor_is_near_the_target(reported):
     text = section(reported)
-    low, high = wilson(12, 16)
-    full = row(text, "full", table=7)
-    assert full[1:5] == ["16", f"75.0 % [{100 * low:.1f}, {100 * high:.1f}]", "75 %, 75 %", "–"]
+    full = row(text, "full", table=8)
+    assert full[1:5] == ["16", FOUR_SCENES, "75 %, 75 %", "–"]
     assert full[5:7] == ["0.020", "0.090"]
-    low, high = newcombe(4, 16, 12, 16)
-    assert row(text, "blind", table=7)[4] == f"-50.0 [{100 * low:+.1f}, {100 * high:+.1f}]"
+    assert row(text, "blind", table=8)[4] == LESS
 
 
 def test_attention_says_how_often_it_looks_at_the_target_and_what_that_is_worth(reported):
-    low, high = wilson(12, 16)
-    looks = f"75.0 % [{100 * low:.1f}, {100 * high:.1f}]"
-    solved, failed = (tables.rate(Rate(count, trials)) for count, trials in ((12, 12), (0, 4)))
-    assert row(section(reported), "full", table=5)[1:] == ["16", looks, looks, solved, failed, "1.00"]
+    solved, failed = "100.0 % [43.9, 100.0]", "0.0 % [0.0, 79.3]"  # Wilson's of 3 of 3 scenes and of 0 of 1
+    found = row(section(reported), "full", table=6)
+    assert found[1:] == ["16", FOUR_SCENES, FOUR_SCENES, solved, failed, "1.00", "1.00"]
 
 
 def test_variants_that_tell_no_anchors_have_no_attention(reported):
@@ -156,7 +157,7 @@ def test_stages_of_a_long_task_are_pooled_in_their_order(project, tmp_path):
             line["stages"] = {"touched": {"count": 4}, "pushed": {"count": 2}}
     committed.write(content, tmp_path / "toy.json")
     text = tables.render(json.loads((tmp_path / "toy.json").read_text()))
-    assert "| variant | touched | pushed |" in text and "| full | 100.0 % [67.6, 100.0] | 50.0 % [21.5, 78.5] |" in text
+    assert "| variant | touched | pushed |" in text and "| full | 100.0 % [51.0, 100.0] | 50.0 % [15.0, 85.0] |" in text
 
 
 def test_success_against_demonstrations_is_drawn(project):
@@ -167,7 +168,7 @@ def test_success_against_demonstrations_is_drawn(project):
     text = tables.render(read(project))
     rows = [line.split(" | ")[1:3] for line in text.splitlines() if line.startswith("| full |")]
     assert rows[:2] == [["few", "2 (1)"], ["many", "20 (10)"]]  # two categories
-    assert sum(line.startswith("| full, few |") for line in text.splitlines()) == 3  # speed, quarters, endings
+    assert sum(line.startswith("| full, few |") for line in text.splitlines()) == 4  # speed, two quarters, endings
     figure = training_figure(pytest.importorskip("matplotlib.pyplot"), groups(read(project)))
     looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
     assert len(looks) == 4  # a colour per variant, a dash per dataset
@@ -207,8 +208,30 @@ def test_a_variant_may_be_compared_with_another_than_the_reference(project):
 def test_auc_counts_pairs_and_ties_half():
     episodes = [("success", 0.1), ("success", 0.2), ("failure", 0.2), ("failure", 0.4)]
     rows = [{"outcome": outcome, "head_mean": error} for outcome, error in episodes]
-    assert auc(rows) == (1 + 1 + 1 + 0.5) / 4
-    assert auc(rows[:2]) is None
+    assert auc([*rows, {"outcome": "failure", "head_mean": None}], "head_mean") == (1 + 1 + 1 + 0.5) / 4
+    assert auc(rows[:2], "head_mean") is None
+
+
+def test_another_training_of_a_cell_is_named_when_it_replaces_one_and_where_it_is_evaluated(project, capsys):
+    assert project.run(seeds="0") == 0 and project.run(report=True) == 0
+    assert "replaced" not in capsys.readouterr().out
+    file = committed.results_path(project.load())
+    file.write_text(file.read_text().replace("0" * 64, "1" * 64))  # as if full and blind came from another machine
+
+    project.write(
+        "speed",
+        policies_from="toy",
+        reference="often",
+        variants={"often": {"policy": "full", "eval": {"n_action_steps": 1}}},
+        **dict.fromkeys(("record", "label", "train", "seeds")),
+    )
+    assert project.run("speed", seeds="0") == 0 and project.run("speed", report=True) == 0
+    assert "**Another training than in the table it is from: seed 0 of often.**" in capsys.readouterr().out
+
+    assert project.run(report=True) == 0
+    assert "replaced: full-tabletop-0, by another training" in capsys.readouterr().out
+    assert project.run("speed", report=True) == 0
+    assert "Another training" not in capsys.readouterr().out
 
 
 def test_a_section_without_its_end_is_refused(tmp_path):

@@ -1,12 +1,24 @@
-"""Confidence intervals for success rates."""
+"""Confidence intervals for success rates, of episodes that may share scenes.
 
+The same seed shows the same layout, target and noise under several test conditions and to every training of a variant.
+Such episodes succeed and fail together, so that each scene counts as one draw here, however often it was met.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
+
+import numpy as np
+from scipy.stats import ttest_ind
 
 Z_95 = 1.959963984540054
 """The normal quantile of a two-sided 95 % interval."""
 
+Interval = tuple[float, float]
+Scenes = Mapping[int, tuple[int, int]]
+"""Seed of a scene -> (successes, episodes)."""
 
-def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
+
+def wilson(successes: float, trials: float, z: float = Z_95) -> Interval:
     """Wilson's score interval (Wilson 1927) of a binomial rate, as (low, high) in [0, 1].
 
     Unlike the normal approximation it stays inside [0, 1] and has a width at 0 and at 100 %, which is where
@@ -25,18 +37,85 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
     return low, high
 
 
-def newcombe(successes: int, trials: int, reference_successes: int, reference_trials: int) -> tuple[float, float]:
-    """95 % interval of the difference of two independent binomial rates, rate minus reference, in [-1, 1].
+def by_scene(outcomes: Iterable[tuple[int, bool]]) -> Scenes:
+    """(seed, success) of every episode, put together."""
+    scenes: dict[int, tuple[int, int]] = {}
+    for seed, success in outcomes:
+        successes, episodes = scenes.get(seed, (0, 0))
+        scenes[seed] = successes + success, episodes + 1
+    return scenes
 
-    The hybrid score interval, method 10 of Newcombe (1998), "Interval estimation for the difference between
-    independent proportions", Statistics in Medicine 17: the two Wilson intervals put together.
+
+def effective_trials(scenes: Scenes) -> float:
+    """As many independent episodes tell as much about the rate (Kish 1965: episodes over the design effect).
+
+    At 0 and at 100 % the outcomes do not tell how alike episodes of one scene are, and each scene counts once. Never
+    more than there are episodes.
     """
-    if not trials or not reference_trials:
+    if not scenes or (rate := _rate(scenes)) in (0.0, 1.0):
+        return float(len(scenes))
+    trials = float(sum(episodes for _, episodes in scenes.values()))
+    residuals = _residuals(scenes, list(scenes))
+    variance = float(residuals @ residuals)
+    return min(trials, rate * (1 - rate) / variance) if variance > 0 else trials
+
+
+def clustered_wilson(scenes: Scenes) -> Interval:
+    """95 % interval of the rate over all episodes: `wilson` with `effective_trials`."""
+    trials = effective_trials(scenes)
+    return wilson(min(trials, _rate(scenes) * trials), trials) if scenes else (0.0, 1.0)
+
+
+def difference_interval(scenes: Scenes, reference: Scenes) -> Interval:
+    """95 % interval of the difference of two rates, rate minus reference, in [-1, 1]; scenes of both are paired.
+
+    The hybrid score interval: the two `clustered_wilson` intervals put together with the correlation of the two rates
+    over scenes. Without scenes in common, one episode each, it is method 10 of Newcombe (1998), "Interval estimation
+    for the difference between independent proportions"; with them that of his paper on paired data in the same volume,
+    his correction of the correlation for continuity left out, as by Zou & Donner (2008).
+    """
+    if not scenes or not reference:
         return -1.0, 1.0
-    rate, reference = successes / trials, reference_successes / reference_trials
-    low, high = wilson(successes, trials)
-    reference_low, reference_high = wilson(reference_successes, reference_trials)
-    difference = rate - reference
-    below = sqrt((rate - low) ** 2 + (reference_high - reference) ** 2)
-    above = sqrt((high - rate) ** 2 + (reference - reference_low) ** 2)
-    return difference - below, difference + above
+    rate, other = _rate(scenes), _rate(reference)
+    low, high = clustered_wilson(scenes)
+    other_low, other_high = clustered_wilson(reference)
+    correlation = _correlation(scenes, reference)
+    below = _together(rate - low, other_high - other, correlation)
+    above = _together(high - rate, other - other_low, correlation)
+    return rate - other - below, rate - other + above
+
+
+def welch(values: Sequence[float], reference: Sequence[float]) -> Interval | None:
+    """95 % interval of the difference of two means by Welch's t; None with fewer than two values on a side.
+
+    Of trainings' rates: what another draw of the trainings would change, on these scenes.
+    """
+    if len(values) < 2 or len(reference) < 2:
+        return None
+    if len({*values}) == len({*reference}) == 1:
+        return values[0] - reference[0], values[0] - reference[0]
+    found = ttest_ind(values, reference, equal_var=False).confidence_interval()
+    return float(found.low), float(found.high)
+
+
+def _rate(scenes: Scenes) -> float:
+    successes, episodes = (sum(numbers[i] for numbers in scenes.values()) for i in (0, 1))
+    return successes / episodes
+
+
+def _correlation(scenes: Scenes, reference: Scenes) -> float:
+    """Of the two rates, over scenes; 0 where one of them does not vary."""
+    seeds = sorted(scenes.keys() | reference.keys())
+    first, second = (_residuals(one, seeds) for one in (scenes, reference))
+    product = sqrt(float(first @ first) * float(second @ second))
+    return float(first @ second) / product if product > 0 else 0.0
+
+
+def _residuals(scenes: Scenes, seeds: Sequence[int]) -> np.ndarray:
+    """What each scene (S,) adds to the rate beyond its share."""
+    successes, episodes = np.array([scenes.get(seed, (0, 0)) for seed in seeds], dtype=float).T
+    return (successes - _rate(scenes) * episodes) / episodes.sum()
+
+
+def _together(a: float, b: float, correlation: float) -> float:
+    return sqrt(max(0.0, a * a - 2 * correlation * a * b + b * b))

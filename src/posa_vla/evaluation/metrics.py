@@ -10,7 +10,7 @@ from typing import Any
 
 from posa_vla.evaluation.anchor_error import TrainingMeans, summarise_anchors
 from posa_vla.evaluation.efficiency import efficiency
-from posa_vla.evaluation.intervals import wilson
+from posa_vla.evaluation.intervals import Interval, by_scene, clustered_wilson, wilson
 from posa_vla.evaluation.records import ERROR, FAILURE, SUCCESS, EpisodeRecord
 
 REACHED = 0.06
@@ -77,9 +77,9 @@ def _numbers(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
     return {
         "episodes": len(ended),
         "errors": len(records) - len(ended),
-        "success": rate(len(successes), len(ended)),
+        "success": scene_rate((record.seed, record.outcome == SUCCESS) for record in ended),
         "stages": _stages(ended),
-        "wrong_object": rate(sum(r.wrong_object is not None for r in ended), len(ended)),
+        "wrong_object": scene_rate((record.seed, record.wrong_object is not None) for record in ended),
         "mistakes": dict(Counter(r.mistake for r in ended if r.mistake is not None).most_common()),
         "steps_to_success": _median(r.motion.steps for r in successes if r.motion),
         "expert_steps": _median(r.expert.steps for r in compared if r.expert),
@@ -96,14 +96,25 @@ def _numbers(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
 
 def _stages(ended: Sequence[EpisodeRecord]) -> dict[str, Any]:
     """How many episodes reached each stage, in order, over those whose record says so."""
-    known = [record.stages for record in ended if record.stages]
-    names = dict.fromkeys(name for stages in known for name in stages)
-    return {name: rate(sum(stages[name] for stages in known), len(known)) for name in names}
+    known = [record for record in ended if record.stages]
+    names = dict.fromkeys(name for record in known for name in record.stages)
+    return {name: scene_rate((record.seed, record.stages[name]) for record in known) for name in names}
 
 
 def rate(count: int, trials: int) -> dict[str, Any]:
     """A binomial rate with its Wilson interval; the rate of no trials is None."""
-    low, high = wilson(count, trials)
+    return _shown(count, trials, wilson(count, trials))
+
+
+def scene_rate(outcomes: Iterable[tuple[int, bool]]) -> dict[str, Any]:
+    """The same of episodes with their seeds, which may have met one scene under several conditions."""
+    scenes = by_scene(outcomes)
+    count, trials = (sum(numbers[i] for numbers in scenes.values()) for i in (0, 1))
+    return _shown(count, trials, clustered_wilson(scenes))
+
+
+def _shown(count: int, trials: int, interval: Interval) -> dict[str, Any]:
+    low, high = interval
     return {"count": count, "rate": count / trials if trials else None, "low": low, "high": high}
 
 

@@ -9,7 +9,7 @@ from scipy.stats import mannwhitneyu
 from posa_vla.contract import CAMERAS
 from posa_vla.evaluation.records import SUCCESS
 from posa_vla.experiments.markdown import DASH, number, percent, rate, table
-from posa_vla.experiments.numbers import ON_TARGET, Group, Rate, middle, success
+from posa_vla.experiments.numbers import ON_TARGET, Group, middle, on_target, success
 
 FIRST, MEAN, LATE = (f"{CAMERAS[0]}_{when}" for when in ("first", "mean", "late"))
 QUANTILES = 4
@@ -21,12 +21,17 @@ def anchor_tables(found: Sequence[Group]) -> list[str]:
     known = [(group, rows) for group in found if (rows := _known(group))]
     if not known:
         return [UNKNOWN]
-    by_quarter = [row for group, rows in known for row in quarters(group.title, rows)]
+    by_first, by_mean = ([row for g, rows in known for row in quarters(g.title, rows, at)] for at in (FIRST, MEAN))
     by_end = [row for group, rows in known for row in endings(group.title, rows)]
+    header = ["variant", "error", "episodes", "success [95 %]", "AUC"]
     return [
-        "Success by the task anchor's error in the head view (mean over the reach, fraction of the image's side), "
-        "in quarters of the episodes; AUC: how often a failed episode's error exceeds a solved one's (0.5: chance):",
-        table(["variant", "error", "episodes", "success [95 %]", "AUC"], by_quarter),
+        "Success by the task anchor's error in the head view (fraction of the image's side) at the first frame, before "
+        "anything has happened, in quarters of the episodes; AUC: how often a failed episode's error exceeds a solved "
+        "one's (0.5: chance):",
+        table(header, by_first),
+        "The same by the mean error until the target rises or the episode ends, which also sees what a failure causes: "
+        "it lasts longer, and the hand that misses pushes the target about:",
+        table(header, by_mean),
         f"Where the policy looks, by how the episode ended (medians; `late`: the last samples of the reach; on "
         f"target: late error at most {ON_TARGET}):",
         table(["variant", "ended", "episodes", "first frame", "reach", "late", "on target late"], by_end),
@@ -40,13 +45,14 @@ def attention_table(found: Sequence[Group]) -> list[str]:
         return [UNKNOWN]
     header = [
         *("variant", "episodes", "on target at first [95 %]", "in the end [95 %]"),
-        *("success if so [95 %]", "success if not [95 %]", "AUC"),
+        *("success if so [95 %]", "success if not [95 %]", "AUC at first", "AUC of the mean"),
     ]
     legend = (
         "Does the policy look at the target, and succeed where it does? Task anchor in the head view, at the first "
         "frame and at the last samples until the target rises or the episode ends; on target: its error is at most "
-        f"{ON_TARGET}. AUC: how often a failed episode's mean error exceeds a solved one's (0.5: chance). A failure "
-        "can cause an error as well as follow from one: the hand that misses pushes the target about."
+        f"{ON_TARGET}. AUC: how often a failed episode's error exceeds a solved one's (0.5: chance), at the first "
+        "frame, before anything has happened, and of the mean until the target rises or the episode ends. The mean and "
+        "the end also see what a failure causes: it lasts longer, and the hand that misses pushes the target about."
     )
     return [legend, table(header, rows)]
 
@@ -55,31 +61,34 @@ def _attention_row(group: Group, rows: Sequence[dict[str, Any]]) -> list[str]:
     late = [row for row in rows if row[LATE] is not None]
     there = [row for row in late if row[LATE] <= ON_TARGET]
     away = [row for row in late if row[LATE] > ON_TARGET]
-    shown = (group.on_target(), Rate(len(there), len(late)), success(there), success(away))
-    return [group.title, str(len(rows)), *(rate(value) for value in shown), number(auc(rows), 2)]
+    rates = (group.on_target(), on_target(late, LATE), success(there), success(away))
+    aucs = (auc(rows, column) for column in (FIRST, MEAN))
+    return [group.title, str(len(rows)), *(rate(value) for value in rates), *(number(value, 2) for value in aucs)]
 
 
 def _known(group: Group) -> list[dict[str, Any]]:
     return [row for row in group.episodes() if row[MEAN] is not None]
 
 
-def quarters(title: str, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    ordered = sorted(rows, key=lambda row: row[MEAN])
+def quarters(title: str, rows: Sequence[dict[str, Any]], column: str) -> list[list[str]]:
+    """Rows of a table by the error in `column`, smallest first, of the episodes that have one."""
+    ordered = sorted((row for row in rows if row[column] is not None), key=lambda row: row[column])
     table_rows = []
     for index, part in enumerate(np.array_split(np.arange(len(ordered)), QUANTILES)):
         if not len(part):
             continue
         chosen = [ordered[i] for i in part]
-        span = f"{chosen[0][MEAN]:.3f} – {chosen[-1][MEAN]:.3f}"
-        shown = number(auc(rows), 2) if index == 0 else ""
+        span = f"{chosen[0][column]:.3f} – {chosen[-1][column]:.3f}"
+        shown = number(auc(ordered, column), 2) if index == 0 else ""
         table_rows.append([title if index == 0 else "", span, str(len(chosen)), rate(success(chosen)), shown])
     return table_rows
 
 
-def auc(rows: Sequence[dict[str, Any]]) -> float | None:
-    """Probability that a failed episode's error is above a solved one's, ties half; None without both."""
-    solved = [row[MEAN] for row in rows if row["outcome"] == SUCCESS]
-    failed = [row[MEAN] for row in rows if row["outcome"] != SUCCESS]
+def auc(rows: Sequence[dict[str, Any]], column: str) -> float | None:
+    """Probability that a failed episode's error in `column` is above a solved one's, ties half; None without both."""
+    known = [row for row in rows if row[column] is not None]
+    solved = [row[column] for row in known if row["outcome"] == SUCCESS]
+    failed = [row[column] for row in known if row["outcome"] != SUCCESS]
     if not solved or not failed:
         return None
     return float(mannwhitneyu(failed, solved).statistic) / (len(solved) * len(failed))

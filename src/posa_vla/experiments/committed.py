@@ -50,8 +50,23 @@ def collect(experiment: Experiment, output: Path) -> dict[str, Any]:
         "variants": list(experiment.variants),
         "datasets": {name: data.record for name, data in experiment.datasets.items()},
         "missing": sorted(cells.keys() - kept.keys()),
+        "trained_again": _trained_again(experiment, kept),
         "cells": [kept[name] for name in sorted(kept)],
     }
+
+
+def _trained_again(experiment: Experiment, kept: dict[str, dict[str, Any]]) -> list[str]:
+    """Cells whose policy is not the one in the committed results of the experiment it is taken from."""
+    if experiment.source is None:
+        return []
+    known = policies(experiment.source)
+    sources = {cell.name: cell.policy_of.name for cell in grid(experiment) if cell.policy_of}
+    return sorted(name for name in kept if known.get(sources[name], (found := kept[name]["policy"]["sha256"])) != found)
+
+
+def policies(experiment: Experiment) -> dict[str, str]:
+    """Cell -> checksum of the weights that its committed result is about."""
+    return {cell["cell"]: cell["policy"]["sha256"] for cell in committed_cells(experiment)}
 
 
 def committed_cells(experiment: Experiment) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from posa_vla.data.files import write_bytes
 from posa_vla.errors import PosaError
+from posa_vla.evaluation.intervals import Interval
 from posa_vla.experiments.numbers import Rate
 
 DASH = "–"
@@ -25,10 +26,18 @@ def percent(value: float | None, digits: int = 0) -> str:
 
 def rate(value: Rate) -> str:
     """``71.0 % [65.2, 76.2]``."""
-    if value.value is None:
-        return DASH
-    low, high = value.interval
-    return f"{100 * value.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    return DASH if value.value is None else within(value.value, value.interval)
+
+
+def within(share: float, interval: Interval) -> str:
+    low, high = interval
+    return f"{100 * share:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def points(difference: float, interval: Interval) -> str:
+    """``-12.0 [-24.9, +1.2]``."""
+    low, high = interval
+    return f"{100 * difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def markers(name: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from statistics import mean, median
 from typing import Any
 
 from posa_vla.contract import CAMERAS
-from posa_vla.evaluation.intervals import wilson
+from posa_vla.evaluation.intervals import Interval, Scenes, by_scene, clustered_wilson, wilson
 from posa_vla.evaluation.records import ERROR, SUCCESS
 from posa_vla.options import listed
 
@@ -21,10 +21,26 @@ anchor error, about an object's width."""
 
 @dataclass(frozen=True)
 class Rate:
-    """Successes among episodes that ended without an error, with Wilson's 95 % interval."""
+    """Successes among episodes that ended without an error.
 
-    count: int
-    trials: int
+    Args:
+        scenes: successes and episodes of each scene, of all conditions and trainings that met it.
+    """
+
+    scenes: Scenes
+
+    @classmethod
+    def of(cls, outcomes: Iterable[tuple[int, bool]]) -> "Rate":
+        """From every episode's scene and outcome."""
+        return cls(by_scene(outcomes))
+
+    @property
+    def count(self) -> int:
+        return sum(successes for successes, _ in self.scenes.values())
+
+    @property
+    def trials(self) -> int:
+        return sum(episodes for _, episodes in self.scenes.values())
 
     @property
     def value(self) -> float | None:
@@ -32,7 +48,8 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        return wilson(self.count, self.trials)
+        """95 %; each scene counts as one draw."""
+        return clustered_wilson(self.scenes)
 
 
 @dataclass(frozen=True)
@@ -63,16 +80,26 @@ class Group:
         rates = (success([r for r in cell_episodes(c) if condition in (None, r["condition"])]) for c in self.cells)
         return [rate.value for rate in rates if rate.value is not None]
 
-    def wrong_object(self) -> Rate:
+    def wrong_object(self) -> float | None:
+        """Share of the episodes in which another object was lifted."""
         rows = [row for cell in self.cells for row in cell["conditions"]]
-        return Rate(sum(row["wrong_object"]["count"] for row in rows), sum(row["episodes"] for row in rows))
-
-    def stages(self) -> dict[str, Rate]:
-        """Episodes that reached each stage of the task, all conditions together."""
-        rows = [row for cell in self.cells for row in cell["conditions"] if row["stages"]]
-        names = dict.fromkeys(name for row in rows for name in row["stages"])
         trials = sum(row["episodes"] for row in rows)
-        return {name: Rate(sum(row["stages"][name]["count"] for row in rows), trials) for name in names}
+        return sum(row["wrong_object"]["count"] for row in rows) / trials if trials else None
+
+    def stages(self) -> dict[str, tuple[float, Interval]]:
+        """Share of the episodes that reached each stage of the task, and its 95 % interval.
+
+        Which episode reached what is not stored, so the interval is that of one training under one condition: the
+        others play the same scenes.
+        """
+        rows = [row for cell in self.cells for row in cell["conditions"] if row["stages"]]
+        trials = sum(row["episodes"] for row in rows)
+        found = {}
+        for name in dict.fromkeys(name for row in rows for name in row["stages"]):
+            share = sum(row["stages"][name]["count"] for row in rows) / trials
+            once = trials / len(rows)
+            found[name] = share, wilson(share * once, once)
+        return found
 
     def errors(self) -> int:
         return sum(row["errors"] for cell in self.cells for row in cell["conditions"])
@@ -87,16 +114,19 @@ class Group:
 
     def on_target(self) -> Rate:
         """Scenes in which the head view's task anchor is on the target at the first frame."""
-        return _on_target(self.first_errors())
+        return on_target(self._with_anchor(), ANCHOR)
 
     def seed_on_target(self) -> list[float]:
         """One rate per seed, in the order of the seeds."""
-        rates = (_on_target(replace(self, cells=(cell,)).first_errors()) for cell in self.cells)
+        rates = (replace(self, cells=(cell,)).on_target() for cell in self.cells)
         return [rate.value for rate in rates if rate.value is not None]
 
     def first_errors(self) -> list[float]:
         """The head view's task-anchor errors at the first frame, where it is known."""
-        return [row[ANCHOR] for row in self.episodes() if row[ANCHOR] is not None]
+        return [row[ANCHOR] for row in self._with_anchor()]
+
+    def _with_anchor(self) -> list[dict[str, Any]]:
+        return [row for row in self.episodes() if row[ANCHOR] is not None]
 
     def anchor_error(self) -> float | None:
         """Their mean."""
@@ -168,11 +198,11 @@ def middle(values: Iterable[float | None]) -> float | None:
     return float(median(known)) if known else None
 
 
-def _on_target(errors: Sequence[float]) -> Rate:
-    return Rate(sum(error <= ON_TARGET for error in errors), len(errors))
+def on_target(rows: Sequence[dict[str, Any]], error: str) -> Rate:
+    """Episodes whose `error` (a column that is known in all of them) is at most `ON_TARGET`."""
+    return Rate.of((row["seed"], row[error] <= ON_TARGET) for row in rows)
 
 
 def success(rows: Sequence[dict[str, Any]]) -> Rate:
     """Of episodes; those that ended in an error do not count."""
-    ended = [row["outcome"] for row in rows if row["outcome"] != ERROR]
-    return Rate(ended.count(SUCCESS), len(ended))
+    return Rate.of((row["seed"], row["outcome"] == SUCCESS) for row in rows if row["outcome"] != ERROR)

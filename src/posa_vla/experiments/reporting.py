@@ -14,7 +14,10 @@ DOCUMENT, IMAGES = Path("docs/results.md"), Path("docs/images/experiments")
 def report(experiment: Experiment, output: Path) -> str:
     """Write results, plots and the document's section; returns what to print."""
     path = committed.results_path(experiment)
+    before = committed.policies(experiment)
     committed.write(committed.collect(experiment, output), path)
+    after = committed.policies(experiment)
+    replaced = [name for name in after if before.get(name, after[name]) != after[name]]
     content = read_json(path) or {}
     root = experiment.path.absolute().parent.parent
     images = plots.draw(content, root / IMAGES)
@@ -22,6 +25,7 @@ def report(experiment: Experiment, output: Path) -> str:
     links = [f"![{image.stem}]({os.path.relpath(image, document.parent)})" for image in images]
     text = "\n\n".join([tables.render(content), *links])
     lines = [f"results: {path}", *(f"plot: {image}" for image in images)]
+    lines += [f"replaced: {name}, by another training with the same options" for name in replaced]
     if replace_section(document, experiment.name, text):
         return "\n".join([*lines, f"tables: {document}"])
     begin, end = markers(experiment.name)

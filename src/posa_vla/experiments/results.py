@@ -72,6 +72,7 @@ def _policy(checkpoint: Path, results: Mapping[str, Any]) -> dict[str, Any]:
         "sha256": results["policy"]["sha256"],
         "numbers": count_numbers(checkpoint / "model.safetensors"),
         "n_action_steps": results["policy"]["n_action_steps"] or config.get("n_action_steps"),
+        "integration_steps": results["policy"]["integration_steps"] or config.get("integration_steps"),
     }
 
 

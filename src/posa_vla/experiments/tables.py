@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
-from posa_vla.evaluation.intervals import newcombe
+from posa_vla.evaluation.intervals import difference_interval, welch
 from posa_vla.experiments.anchor_tables import anchor_tables, attention_table, space_table
 from posa_vla.experiments.estimate import duration
-from posa_vla.experiments.markdown import DASH, number, percent, rate, table
+from posa_vla.experiments.markdown import DASH, number, percent, points, rate, table, within
 from posa_vla.experiments.numbers import ON_TARGET, Group, Rate, conditions, demonstrations, groups, middle
 
 Column = tuple[str, Callable[[Group], str]]
@@ -45,7 +45,8 @@ def success_tables(content: dict[str, Any], found: list[Group]) -> list[str]:
         ("success [95 %]", lambda g: rate(g.success())),
         ("each seed", lambda g: ", ".join(percent(value) for value in g.seed_rates())),
         (_against(content), lambda g: difference(g, reference(content, found, g), named=_mixed(content))),
-        ("wrong object", lambda g: percent(g.wrong_object().value, 1)),
+        *_between_trainings(content, found),
+        ("wrong object", lambda g: percent(g.wrong_object(), 1)),
         ("steps (expert)", lambda g: f"{number(g.median_of_successes('steps'), 0)} {_expert(g)}"),
         ("path / expert's", lambda g: number(g.path_ratio(), 2)),
         ("anchor error", lambda g: number(g.anchor_error(), 3)),
@@ -79,7 +80,7 @@ def _condition_column(name: str) -> Column:
 
 
 def _stage_column(name: str) -> Column:
-    return name, lambda group: rate(group.stages().get(name, Rate(0, 0)))
+    return name, lambda group: within(*group.stages()[name]) if name in group.stages() else DASH
 
 
 def _expert(group: Group) -> str:
@@ -149,15 +150,27 @@ def reference(content: dict[str, Any], found: Sequence[Group], group: Group) -> 
 def difference(
     group: Group, other: Group | None, named: bool = False, of: Callable[[Group], Rate] = Group.success
 ) -> str:
-    """Difference of the rates `of` both in points with Newcombe's 95 % interval, and what it is `named` after."""
+    """Difference of the rates `of` both in points, with its 95 % interval over scenes, and what it is `named` after."""
     if other is None or other.variant == group.variant:
         return DASH
     mine, theirs = of(group), of(other)
-    if not mine.trials or not theirs.trials:
+    if mine.value is None or theirs.value is None:
         return DASH
-    low, high = newcombe(mine.count, mine.trials, theirs.count, theirs.trials)
-    points = 100 * (mine.count / mine.trials - theirs.count / theirs.trials)
-    return f"{points:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" + (f" {other.variant}" if named else "")
+    text = points(mine.value - theirs.value, difference_interval(mine.scenes, theirs.scenes))
+    return text + (f" {other.variant}" if named else "")
+
+
+def _between_trainings(content: dict[str, Any], found: Sequence[Group]) -> list[Column]:
+    """The interval of the same difference over trainings, where some variant and its reference have several."""
+
+    def show(group: Group) -> str:
+        other = reference(content, found, group)
+        if other is None or other.variant == group.variant:
+            return DASH
+        interval = welch(group.seed_rates(), other.seed_rates())
+        return DASH if interval is None else f"[{100 * interval[0]:+.0f}, {100 * interval[1]:+.0f}]"
+
+    return [("over trainings", show)] if any(show(group) != DASH for group in found) else []
 
 
 def _machine(cell: dict[str, Any]) -> str:
@@ -173,7 +186,9 @@ def basis(content: dict[str, Any], found: Sequence[Group]) -> list[str]:
     revisions = sorted({str(revision) for cell in cells for stage in cell["git"].values() for revision in stage})
     machines = sorted({_machine(cell) for cell in cells})
     sentences = [
-        "Intervals cover the scenes, pooled over seeds, not the spread between training runs: compare each seed.",
+        "Intervals cover the scenes, each of which counts once, however many conditions and trainings met it; "
+        "differences are paired by scene. Over trainings (where there are several): Welch's t interval of the same "
+        "difference.",
         f"Code: {', '.join(revisions)}. Machine: {'; '.join(machines)}.",
     ]
     data: dict[str, set[str]] = {}
@@ -182,15 +197,17 @@ def basis(content: dict[str, Any], found: Sequence[Group]) -> list[str]:
     mixed = sorted(name for name, fingerprints in data.items() if len(fingerprints) > 1)
     if mixed:
         sentences.append(f"**Cells were trained on different recordings of {', '.join(mixed)}.**")
+    if again := content.get("trained_again"):
+        sentences.append(f"**Another training than in the table it is from: {_named(content, again)}.**")
     if content["missing"]:
-        sentences.append(f"**Not finished: {_missing(content)}.**")
+        sentences.append(f"**Not finished: {_named(content, content['missing'])}.**")
     return [" ".join(sentences), *([content["notes"]] if content["notes"] else [])]
 
 
-def _missing(content: dict[str, Any]) -> str:
+def _named(content: dict[str, Any], cells: Sequence[str]) -> str:
     """``seeds 1, 2 of full, no_gate; seed 2 of no_anchor_tokens``, in the order of the table."""
     lacking: dict[tuple[str, str], list[str]] = {}
-    for cell in content["missing"]:
+    for cell in cells:
         variant, dataset, seed = cell.split("-")
         lacking.setdefault((variant, dataset), []).append(seed)
     alike: dict[tuple[str, ...], list[str]] = {}
