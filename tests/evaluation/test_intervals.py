@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import beta, binomtest, t
+from scipy.stats import beta, binomtest, ttest_ind
 
 from posa_vla.evaluation.intervals import (
     by_scene,
@@ -72,7 +72,7 @@ def test_difference_is_antisymmetric_and_knows_nothing_without_trials():
     assert difference_interval({}, once(3, 5)) == (-1, 1)
 
 
-@pytest.mark.parametrize("successes", [0, 3, 10])
+@pytest.mark.parametrize("successes", [0, 1, 3, 10])
 def test_a_scene_met_five_times_with_the_same_outcome_counts_once(successes):
     repeated = by_scene((seed, seed < successes) for seed in range(10) for _ in range(5))
     assert repeated == {seed: (5 * (seed < successes), 5) for seed in range(10)}
@@ -81,6 +81,12 @@ def test_a_scene_met_five_times_with_the_same_outcome_counts_once(successes):
     assert difference_interval(repeated, once(5, 10)) == pytest.approx(
         difference_interval(once(successes, 10), once(5, 10))
     )
+
+
+def test_few_successes_do_not_tell_how_alike_episodes_of_a_scene_are():
+    """Two successes in two of twenty scenes, five episodes each: not the certainty of a hundred episodes."""
+    scenes = by_scene((seed, seed < 2 and episode == 0) for seed in range(20) for episode in range(5))
+    assert clustered_wilson(scenes) == pytest.approx(wilson(0.4, 20))
 
 
 def test_outcomes_that_do_not_depend_on_the_scene_count_as_often_as_they_are():
@@ -113,11 +119,8 @@ def test_intervals_hold_for_scenes_of_different_difficulty():
 
 
 def test_trainings_are_compared_by_welch():
-    """The textbook's formula by hand: means 0.5867 and 0.2867, standard errors 0.0260 and 0.0590."""
-    mine, theirs = [0.54, 0.59, 0.63], [0.33, 0.17, 0.36]
-    errors = [np.var(values, ddof=1) / 3 for values in (mine, theirs)]
-    freedom = sum(errors) ** 2 / sum(error**2 / 2 for error in errors)
-    margin = t.ppf(0.975, freedom) * np.sqrt(sum(errors))
-    assert welch(mine, theirs) == pytest.approx((0.3 - margin, 0.3 + margin))
+    mine, theirs = [0.54, 0.59, 0.63], [0.33, 0.17, 0.36, 0.2]
+    expected = ttest_ind(mine, theirs, equal_var=False).confidence_interval()
+    assert welch(mine, theirs) == pytest.approx((expected.low, expected.high))
     assert welch([0.5], theirs) is None
     assert welch([0.5, 0.5], [0.2, 0.2]) == pytest.approx((0.3, 0.3))

@@ -46,10 +46,18 @@ def test_the_table_pools_seeds_and_compares_with_the_reference(reported):
     assert text.startswith("# Results\n\n<!-- experiment:toy -->\n*Does it matter?*") and text.endswith("The end.\n")
     assert "old" not in text and "A laptop." in text
     full = row(text, "full")
-    assert full[1:6] == ["16", FOUR_SCENES, "75 %, 75 %", "–", "–"]
-    assert full[7:10] == ["40 (30)", "1.10", "0.090"]  # 0.75 * 0.02 + 0.25 * 0.3
-    assert row(text, "blind")[4:6] == [LESS, "[-50, -50]"]
+    assert full[1:5] == ["16", FOUR_SCENES, "75 %, 75 %", "–"]
+    assert full[6:9] == ["40 (30)", "1.10", "0.090"]  # 0.75 * 0.02 + 0.25 * 0.3
+    assert row(text, "blind")[4] == LESS and "| over trainings |" not in text
     assert row(text, "blind", table=1)[1:] == [tables.rate(groups(read(reported))[1].success("basic"))] * 2
+
+
+def test_three_trainings_have_an_interval_of_their_own(project):
+    project.write(seeds=[0, 1, 2])
+    assert project.run(workers=2) == 0 and project.run(report=True) == 0
+    text = tables.render(read(project))
+    assert "| over trainings |" in text
+    assert row(text, "full")[5] == "–" and row(text, "blind")[5] == "[-50, -50]"  # every training of the toy is alike
 
 
 def test_speed_and_anchor_tables(reported):

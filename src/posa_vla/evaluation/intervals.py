@@ -8,10 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 
 import numpy as np
-from scipy.stats import ttest_ind
+from scipy.stats import t as student_t
 
 Z_95 = 1.959963984540054
 """The normal quantile of a two-sided 95 % interval."""
+
+FEW = 10
+"""Successes, or failures, from which on the outcomes tell how alike episodes of one scene are."""
 
 Interval = tuple[float, float]
 Scenes = Mapping[int, tuple[int, int]]
@@ -49,15 +52,15 @@ def by_scene(outcomes: Iterable[tuple[int, bool]]) -> Scenes:
 def effective_trials(scenes: Scenes) -> float:
     """As many independent episodes tell as much about the rate (Kish 1965: episodes over the design effect).
 
-    At 0 and at 100 % the outcomes do not tell how alike episodes of one scene are, and each scene counts once. Never
-    more than there are episodes.
+    With fewer than `FEW` successes or failures the outcomes do not tell how alike episodes of one scene are, and each
+    scene counts once. Never more than there are episodes.
     """
-    if not scenes or (rate := _rate(scenes)) in (0.0, 1.0):
+    successes, trials = _totals(scenes)
+    if min(successes, trials - successes) < FEW:
         return float(len(scenes))
-    trials = float(sum(episodes for _, episodes in scenes.values()))
-    residuals = _residuals(scenes, list(scenes))
+    rate, residuals = successes / trials, _residuals(scenes, list(scenes))
     variance = float(residuals @ residuals)
-    return min(trials, rate * (1 - rate) / variance) if variance > 0 else trials
+    return min(float(trials), rate * (1 - rate) / variance) if variance > 0 else float(trials)
 
 
 def clustered_wilson(scenes: Scenes) -> Interval:
@@ -92,15 +95,22 @@ def welch(values: Sequence[float], reference: Sequence[float]) -> Interval | Non
     """
     if len(values) < 2 or len(reference) < 2:
         return None
-    if len({*values}) == len({*reference}) == 1:
-        return values[0] - reference[0], values[0] - reference[0]
-    found = ttest_ind(values, reference, equal_var=False).confidence_interval()
-    return float(found.low), float(found.high)
+    errors = [float(np.var(side, ddof=1)) / len(side) for side in (values, reference)]
+    middle, error = float(np.mean(values) - np.mean(reference)), sum(errors)
+    if error == 0:
+        return middle, middle
+    freedom = error**2 / sum(e**2 / (len(side) - 1) for e, side in zip(errors, (values, reference), strict=True))
+    margin = float(student_t.ppf(0.975, freedom)) * sqrt(error)
+    return middle - margin, middle + margin
 
 
 def _rate(scenes: Scenes) -> float:
-    successes, episodes = (sum(numbers[i] for numbers in scenes.values()) for i in (0, 1))
+    successes, episodes = _totals(scenes)
     return successes / episodes
+
+
+def _totals(scenes: Scenes) -> tuple[int, int]:
+    return sum(successes for successes, _ in scenes.values()), sum(episodes for _, episodes in scenes.values())
 
 
 def _correlation(scenes: Scenes, reference: Scenes) -> float:

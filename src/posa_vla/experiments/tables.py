@@ -10,6 +10,9 @@ from posa_vla.experiments.estimate import duration
 from posa_vla.experiments.markdown import DASH, number, percent, points, rate, table, within
 from posa_vla.experiments.numbers import ON_TARGET, Group, Rate, conditions, demonstrations, groups, middle
 
+TRAININGS = 3
+"""From which on an interval over trainings says something."""
+
 Column = tuple[str, Callable[[Group], str]]
 
 
@@ -161,13 +164,14 @@ def difference(
 
 
 def _between_trainings(content: dict[str, Any], found: Sequence[Group]) -> list[Column]:
-    """The interval of the same difference over trainings, where some variant and its reference have several."""
+    """The interval of the same difference over trainings, where a variant and its reference have `TRAININGS`."""
 
     def show(group: Group) -> str:
         other = reference(content, found, group)
         if other is None or other.variant == group.variant:
             return DASH
-        interval = welch(group.seed_rates(), other.seed_rates())
+        mine, theirs = group.seed_rates(), other.seed_rates()
+        interval = welch(mine, theirs) if min(len(mine), len(theirs)) >= TRAININGS else None
         return DASH if interval is None else f"[{100 * interval[0]:+.0f}, {100 * interval[1]:+.0f}]"
 
     return [("over trainings", show)] if any(show(group) != DASH for group in found) else []
@@ -187,8 +191,8 @@ def basis(content: dict[str, Any], found: Sequence[Group]) -> list[str]:
     machines = sorted({_machine(cell) for cell in cells})
     sentences = [
         "Intervals cover the scenes, each of which counts once, however many conditions and trainings met it; "
-        "differences are paired by scene. Over trainings (where there are several): Welch's t interval of the same "
-        "difference.",
+        f"differences are paired by scene. Over trainings (where there are {TRAININGS}): Welch's t interval of the "
+        "same difference.",
         f"Code: {', '.join(revisions)}. Machine: {'; '.join(machines)}.",
     ]
     data: dict[str, set[str]] = {}
