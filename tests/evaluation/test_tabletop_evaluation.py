@@ -37,6 +37,7 @@ def test_the_command_end_to_end(posa_folder, tmp_path, capfd):
     assert [row["camera"] for row in results["summary"]["anchors"]["rows"]] == ["head", "head", "wrist", "wrist"]
     assert results["summary"]["anchors"]["rows"][0]["first"]["samples"] == 3
     assert [film["reproduced"] for film in results["films"]] == [True, True]
+    assert len((tmp_path / "out/episodes.csv").read_text().splitlines()) == 4  # names, three episodes
     assert (tmp_path / "out/report.html").stat().st_size > 50_000
     assert "success of 2" in capfd.readouterr().out
 

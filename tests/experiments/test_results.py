@@ -1,12 +1,10 @@
-"""What is kept of a cell: thinned curves, and an episode as one row."""
+"""What is kept of a cell: thinned curves, and how large its policy is."""
 
 import itertools
 import json
 import struct
 
-from experiment_records import episode
-
-from posa_vla.experiments.results import COLUMNS, count_numbers, episode_row, thinned, training_curve
+from posa_vla.experiments.results import count_numbers, thinned, training_curve
 
 
 def test_curves_are_thinned_evenly_with_both_ends(tmp_path):
@@ -22,14 +20,6 @@ def test_curves_are_thinned_evenly_with_both_ends(tmp_path):
     assert (training["steps"], training["seconds"], len(training["curve"])) == (200, 100.0, 50)
     assert training["curve"][-1] == {"step": 200, "seconds": 100.0, "loss": 0.12346}
     assert training["evaluations"] == [{"step": 100, "eval_success": 0.5, "eval_episodes": 20.0}]
-
-
-def test_an_episode_is_one_row():
-    row = dict(zip(COLUMNS, episode_row(episode("basic", 7, solved=False)), strict=True))
-    assert (row["condition"], row["seed"], row["outcome"], row["steps"]) == ("basic", 7, "failure", 150)
-    assert row["reason"] == "reached the target, no grasp" and row["expert_steps"] is None
-    # the second sample has no true task anchor in the head view: the target has risen
-    assert (row["head_first"], row["head_mean"], row["head_late"], row["wrist_mean"]) == (0.3, 0.3, 0.3, 0.0)
 
 
 def test_parameters_are_counted_from_the_header(tmp_path):

@@ -1,4 +1,4 @@
-"""``posa-vla eval``: run seeded episodes of a policy, write JSON and one HTML report."""
+"""``posa-vla eval``: run seeded episodes of a policy, write JSON, a table of the episodes and one HTML report."""
 
 import dataclasses
 import hashlib
@@ -19,6 +19,7 @@ from posa_vla.contract import OBS_IMAGES, camera_name
 from posa_vla.data.files import alone_in
 from posa_vla.errors import PosaError
 from posa_vla.evaluation import held_out, provenance
+from posa_vla.evaluation.episode_table import episodes_csv
 from posa_vla.evaluation.films import film_episodes
 from posa_vla.evaluation.metrics import summarise
 from posa_vla.evaluation.pool import WorkerPool
@@ -39,6 +40,7 @@ from posa_vla.evaluation.training_anchors import mean_anchors
 from posa_vla.options import listed, names
 
 EPISODES, HEADER, RESULTS, REPORT = "episodes.jsonl", "evaluation.json", "results.json", "report.html"
+TABLE = "episodes.csv"
 
 
 @dataclass
@@ -70,7 +72,7 @@ class DatasetArgs:
 
 @dataclass
 class EvalConfig:
-    """Run seeded episodes in parallel processes; write DIR/results.json and DIR/report.html.
+    """Run seeded episodes in parallel processes; write DIR/results.json, DIR/episodes.csv and DIR/report.html.
 
     Args:
         policy: the policy to run.
@@ -182,6 +184,7 @@ def _run(config: EvalConfig, command: str, setup: Setup, episodes: dict[str, int
         "records": [to_json(record) for record in records],
     }
     write_atomically(config.output / RESULTS, json.dumps(results, indent=1, allow_nan=False))
+    write_atomically(config.output / TABLE, episodes_csv(records))
     write_report(results, config.output)
     return results
 
