@@ -61,3 +61,17 @@ def test_fourier_features_hold_the_value_and_its_octaves():
     features = fourier_features(torch.tensor([0.25]), bands=2)
     expected = [0.25, math.sin(math.pi / 4), math.sin(math.pi / 2), math.cos(math.pi / 4), math.cos(math.pi / 2)]
     assert features.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_mixed_precision_rounds_neither_logits_nor_places():
+    torch.manual_seed(0)
+    attention = AnchorAttention(text_width=6, vision_width=5, heads=2)
+    attention.query.weight.data = attention.query.weight.data.bfloat16().float()  # with the text below exact queries
+    torch.nn.init.zeros_(attention.query.bias)
+    text, patches = torch.eye(6)[:3], 5 * torch.randn(3, 2, 196, 5)
+    logits = attention(text, patches)
+    uv, weights = soft_argmax(logits, (14, 14))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(attention(text, patches), logits)
+        same_uv, same_weights = soft_argmax(logits, (14, 14))
+    assert torch.equal(same_uv, uv) and torch.equal(same_weights, weights)

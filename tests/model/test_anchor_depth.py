@@ -138,3 +138,12 @@ def test_a_hidden_view_does_not_describe_the_object():
     assert contrast(weighted) == contrast(plain)
     data.anchors[:, 0, :, 3] = 0
     assert contrast(weighted) != contrast(plain)
+
+
+def test_mixed_precision_does_not_round_depths():
+    net = network(anchor_depth="predicted").eval()
+    torch.nn.init.normal_(net.depth_head.outer.weight)
+    data = batch(net.config)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sight = net.look(data.images, data.tokens, data.mask, data.state)
+    assert torch.equal(sight.focus.depth, net.depth_head(sight.focus, sight.patches.float()))

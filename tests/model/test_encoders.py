@@ -1,12 +1,15 @@
 """Encoders: pretrained weights come from a folder, padding says nothing, and a missing folder is one sentence."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, Dinov2Config, Dinov2Model
 
 from posa_vla.errors import PosaError
 from posa_vla.model.configuration import preset
-from posa_vla.model.encoders import ClipTextEncoder, TinyTextEncoder, TinyVisionEncoder
+from posa_vla.model.encoders import ClipTextEncoder, TinyTextEncoder, TinyVisionEncoder, architectures
 from posa_vla.model.network import PosaNetwork
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -44,6 +47,40 @@ def test_pretrained_weights_are_the_folders(towers):
         expected = dino.eval()(pixel_values=net.dense_encoder.standardise(images)).last_hidden_state[:, 1:]
     assert patches.shape == (1, 16, 32) and torch.allclose(patches, expected, atol=1e-5)
     assert net.vision_encoder(images).shape == (1, 49, 32)  # another grid than DINOv2's: maps are resampled
+
+
+def test_a_network_is_rebuilt_from_its_architectures_without_the_folders(towers):
+    folder, _, _ = towers
+    config = preset(
+        "paper", clip_model=str(folder / "clip"), dino_model=str(folder / "dino"), tokenizer="bytes", **SMALL
+    )
+    net = PosaNetwork(config, torch.tensor([5, 1])).eval()
+    saved = json.loads(json.dumps(architectures(net)))
+    gone = replace(config, clip_model="gone", dino_model="gone", towers=saved)
+    rebuilt = PosaNetwork(gone, torch.tensor([5, 1]), load_weights=False).eval()
+    rebuilt.load_state_dict(net.state_dict())
+    assert architectures(rebuilt) == saved
+    images, tokens = torch.rand(1, 3, 56, 56), torch.tensor([[5, 6, 1, 0]])
+    with torch.no_grad():
+        assert torch.equal(rebuilt.text_encoder(tokens, tokens > 0), net.text_encoder(tokens, tokens > 0))
+        assert torch.equal(rebuilt.vision_encoder(images), net.vision_encoder(images))
+        assert torch.equal(rebuilt.dense_encoder(images), net.dense_encoder(images))
+
+
+def test_a_network_without_towers_has_no_architectures():
+    assert architectures(PosaNetwork(preset("tiny"), torch.tensor([5, 1]))) is None
+
+
+@pytest.mark.parametrize("end_of_source", [2, 383])
+def test_a_sentence_of_bytes_is_pooled_at_its_end_whatever_the_source_reads(tmp_path, end_of_source):
+    """CLIP's own end token is no byte: it would pool another one, and only until the weights are loaded again."""
+    text = SIZES | {"vocab_size": 384, "eos_token_id": end_of_source}
+    CLIPTextModel(CLIPTextConfig(**text)).save_pretrained(tmp_path)
+    encoder = ClipTextEncoder(preset("sim", clip_model=str(tmp_path), tokenizer="bytes"), load_weights=True).eval()
+    tokens = torch.tensor([[5, 200, 6, 1, 0]])
+    with torch.no_grad():
+        states = encoder.tower(input_ids=tokens, attention_mask=(tokens > 0).long()).last_hidden_state
+        assert torch.equal(encoder(tokens, tokens > 0), states[:, 3])
 
 
 def test_two_grids_meet_in_the_gate(towers):

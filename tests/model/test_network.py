@@ -1,10 +1,13 @@
 """The whole network: presets, switches, gradients, unknown anchors, and cached keys and values."""
 
+import math
+
 import pytest
 import torch
 
 from posa_vla.anchors.heatmap import anchor_maps
 from posa_vla.errors import PosaError
+from posa_vla.model import network as network_module
 from posa_vla.model.anchor_attention import predicted_focus
 from posa_vla.model.configuration import preset
 from posa_vla.model.network import Batch, PosaNetwork
@@ -42,6 +45,7 @@ SWITCHES = [
     {"contrastive": "none"},
     {"contrastive": "visual"},
     {"spatial_loss": False, "contrastive": "none"},
+    {"spatial_loss": False, "alpha": 1.0},
     {"end_anchor": False},
     {"gate": "none"},
     {"gate": "sum"},
@@ -163,6 +167,39 @@ def test_event_frames_masks_frames_far_from_an_interaction():
     assert known.tolist() == [True, True, False, False]
 
 
+def test_a_target_is_round_in_a_picture_that_is_wider_than_high():
+    data = batch(network().config)
+    data.anchors[..., :2] = 0.5
+    maps = network(aspect=4 / 3)._targets(data, (12, 16)).maps  # as many patches per pixel along both sides
+    middle = maps[..., 2:-2]
+    torch.testing.assert_close(middle, middle.mT)
+    nearest = math.exp(-2 * (0.5 / 12) ** 2 / (2 * 0.1**2))  # half a patch off both ways; σ = 1/10 of the height
+    assert maps[0, 0, 0, 5:7, 7:9].flatten().tolist() == pytest.approx([nearest] * 4)
+
+
+def test_a_true_anchors_map_has_the_proportions_of_the_picture_too():
+    net = network(maps="ground_truth", aspect=4 / 3).eval()
+    data = batch(net.config)
+    sight = net.look(data.images, data.tokens, data.mask, data.state, data.anchors)
+    torch.testing.assert_close(sight.maps, anchor_maps(data.anchors, sight.grid, (640, 480)).maps)
+
+
+@pytest.mark.parametrize(
+    ("switches", "pairs"),
+    [({}, 1), ({"contrastive": "visual"}, 1), ({"contrastive": "none"}, None), ({"alpha": 1.0}, None)],
+)
+def test_same_task_pairs_are_counted_where_the_contrastive_term_has_weight(switches, pairs):
+    net = network(**switches)
+    assert net.loss(batch(net.config), anchor_only=True)[1].get("same_task_pairs") == pairs
+
+
+def test_same_task_pairs_are_those_of_all_processes(monkeypatch):
+    net = network()
+    monkeypatch.setattr(network_module, "gather", lambda task: torch.cat([task, task]))
+    _, info = net.loss(batch(net.config), anchor_only=True)
+    assert info["same_task_pairs"] == 6 + 1 + 1  # of four, two and two samples
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["paper", "sim"])
 def test_full_size_presets_run_without_a_download(name):
@@ -187,6 +224,7 @@ def test_unknown_choices_list_the_valid_ones(name, value):
         ("chunk_size", -1),
         ("memory_grid", -1),
         ("sigma_task", 0.0),
+        ("aspect", 0.0),
         ("focal_gamma", float("nan")),
         ("alpha", 1.5),
         ("vision_width", 100),

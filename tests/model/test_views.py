@@ -144,3 +144,17 @@ def test_the_shipped_rigs_say_where_the_state_holds_the_pose():
     assert load_rig("tabletop").pose_in_state.rotation_format == "axis_angle"
     libero = load_rig("libero")
     assert isinstance(libero.pose, PoseSource) and libero.pose_in_state is libero.pose
+
+
+def test_mixed_precision_moves_no_point():
+    geometry, cameras = tabletop()
+    state, points = states(16), near_the_table(16)
+    anchors = labels(points, state, cameras)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        views = geometry.views(state, whole(16))
+        found = views.unproject(anchors[..., :2], anchors[..., 2])
+        uv, depth = views.project(torch.tensor(points, dtype=torch.float32))
+    torch.testing.assert_close(views.world_from_cam, geometry.views(state, whole(16)).world_from_cam, atol=0, rtol=0)
+    assert np.abs(found.numpy() - points[:, None]).max() < 2e-6
+    torch.testing.assert_close(uv, anchors[..., :2], atol=1e-5, rtol=0)
+    torch.testing.assert_close(depth, anchors[..., 2], atol=1e-5, rtol=0)

@@ -1,5 +1,6 @@
 """Presets and overrides, what is saved, and what the features decide."""
 
+import json
 from dataclasses import fields
 
 import draccus
@@ -8,6 +9,7 @@ from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
 from policy_fakes import small_config
 
 from posa_vla import contract
+from posa_vla.data.augmentation import AugmentationConfig
 from posa_vla.errors import PosaError
 from posa_vla.model import configuration as network_configuration
 from posa_vla.model.configuration import PRESETS, NetworkConfig
@@ -47,6 +49,63 @@ def test_flags_are_flat_and_nested_augmentation_parses():
 def test_bad_values_name_the_valid_ones(overrides, sentence):
     with pytest.raises(PosaError, match=sentence):
         PosaVLAConfig(device="cpu", **overrides)
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"maps": "ground_truth"},
+        {"spatial_loss": False, "contrastive": "none"},
+        {"spatial_loss": False, "alpha": 1.0},
+        {"contrastive": "none", "alpha": 0.0},
+        {"contrastive": "none", "spatial_weight": 0.0},
+    ],
+    ids=str,
+)
+def test_a_first_stage_without_a_loss_is_refused(switches):
+    with pytest.raises(PosaError, match=r"no loss that does so with maps=.*: set --policy\.anchor_steps=0"):
+        PosaVLAConfig(device="cpu", anchor_steps=2_000, **switches)
+    assert PosaVLAConfig(device="cpu", **switches).anchor_steps == 0
+    config = PosaVLAConfig(device="cpu", anchor_steps=0, **switches)
+    assert config.uses_anchors == ("maps" in switches)
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"spatial_loss": False},
+        {"contrastive": "none"},
+        {"alpha": 0.0},
+        {"alpha": 1.0},
+        {"anchor_depth": "predicted", "contrastive": "none", "alpha": 0.0},
+    ],
+    ids=str,
+)
+def test_one_loss_with_weight_is_enough_for_a_first_stage(switches):
+    assert PosaVLAConfig(device="cpu", **switches).anchor_steps == 2_000
+    assert PosaVLAConfig(device="cpu", anchor_steps=7, **switches).uses_anchors
+
+
+@pytest.mark.parametrize(
+    ("image", "output_size", "aspect"),
+    [
+        ((128, 128), None, 1.0),
+        ((480, 640), None, 4 / 3),
+        ((640, 480), None, 3 / 4),
+        ((480, 640), 400, 1.0),
+        ((480, 640), (300, 600), 2.0),
+    ],
+)
+def test_the_network_knows_the_proportions_of_its_crop_and_no_checkpoint_has_to(tmp_path, image, output_size, aspect):
+    config = small_config(augmentation=AugmentationConfig(output_size=output_size))
+    for key in contract.CAMERAS:
+        config.input_features[contract.image_key(key)] = PolicyFeature(FeatureType.VISUAL, (3, *image))
+    config.validate_features()
+    assert config.network().aspect == aspect
+    config.save_pretrained(tmp_path)
+    assert "aspect" not in json.loads((tmp_path / "config.json").read_text())
+    loaded = PreTrainedConfig.from_pretrained(tmp_path)
+    assert loaded == config and loaded.network() == config.network()
 
 
 def test_a_saved_config_does_not_follow_a_changed_preset(tmp_path, monkeypatch):

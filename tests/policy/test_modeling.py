@@ -1,6 +1,7 @@
 """The policy: repeatable losses, two stages, chunks, attention in the whole image, optimiser groups."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from lerobot.configs.default import DatasetConfig
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.policies.rtc.configuration_rtc import RTCConfig
 from policy_fakes import batch_of, fake_meta, small_config, small_policy
+from transformers import CLIPConfig, CLIPModel
 
 from posa_vla import contract
 from posa_vla.errors import PosaError
@@ -287,6 +289,51 @@ def test_a_loaded_policy_acts_identically(saved):
     assert torch.equal(policy.predict_action_chunk(batch, noise), loaded.predict_action_chunk(batch, noise))
     assert loaded._step == 3
     assert not loaded.training
+
+
+@pytest.fixture
+def saved_with_clip(tmp_path):
+    """A policy of small towers, saved, and neither their folder nor a default architecture to load it with."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    clip = CLIPConfig(
+        text_config=sizes | {"vocab_size": 384}, vision_config=sizes | {"image_size": 56, "patch_size": 8}
+    )
+    CLIPModel(clip).save_pretrained(tmp_path / "clip")
+    source = str(tmp_path / "clip")
+    policy = small_policy(preset="sim", clip_model=source, tokenizer="bytes", heads=2, image_size=56)
+    policy.network.action_transformer.head.weight.data.normal_()
+    policy.save_pretrained(tmp_path / "saved")
+    shutil.rmtree(source)
+    return policy, tmp_path / "saved"
+
+
+def test_a_checkpoint_brings_the_architecture_of_its_towers(saved_with_clip):
+    policy, folder = saved_with_clip
+    loaded = PosaVLAPolicy.from_pretrained(folder)
+    assert loaded.config == policy.config
+    batch, noise = observed(batch_of(policy)), torch.randn(4, 6, 7)
+    assert torch.equal(policy.predict_action_chunk(batch, noise), loaded.predict_action_chunk(batch, noise))
+
+
+def test_a_checkpoint_on_the_hub_needs_no_other_files(saved_with_clip, monkeypatch):
+    _, folder = saved_with_clip
+    asked = {}
+
+    def snapshot(name, **options):
+        asked.update(options, name=name)
+        return str(folder)
+
+    monkeypatch.setattr(modeling_posa_vla, "snapshot_download", snapshot)
+    PosaVLAPolicy.from_pretrained("someone/policy", revision="v1", token="t", local_files_only=True)
+    files = asked.pop("allow_patterns")
+    assert {"config.json", "model.safetensors"} == set(files)
+    assert asked == {"name": "someone/policy", "revision": "v1", "token": "t", "local_files_only": True}
+
+
+@pytest.mark.parametrize("name", ["someone/policy", "no/such/folder"])
+def test_a_checkpoint_that_is_nowhere_is_one_sentence(tmp_path, name):
+    with pytest.raises(PosaError, match=f"expected a checkpoint's folder or its name on the hub, found '{name}'"):
+        PosaVLAPolicy.from_pretrained(name, cache_dir=tmp_path, local_files_only=True)
 
 
 def test_missing_unexpected_and_misshaped_weights_are_named(saved):

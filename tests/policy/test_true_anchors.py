@@ -52,7 +52,7 @@ def test_true_anchors_leave_no_first_stage_and_train_by_the_action_alone(oracle)
     assert small_config(maps="ground_truth", anchor_steps=None).anchor_steps == 0
     assert small_config(spatial_loss=False, contrastive="none", anchor_steps=None).anchor_steps == 0
     assert small_config(anchor_steps=None).anchor_steps == 2_000
-    with pytest.raises(PosaError, match="trains no anchors"):
+    with pytest.raises(PosaError, match="maps=ground_truth"):
         small_config(maps="ground_truth", anchor_steps=7)
     loss, info = oracle.train()(batch_of(oracle))
     assert info["loss"] == pytest.approx(info["action_loss"]) == pytest.approx(loss.item())

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save_file
 
 from posa_vla.errors import PosaError
-from posa_vla.training import checkpoint
 from posa_vla.training.checkpoint import Checkpoints, verify
 
 
@@ -117,12 +116,3 @@ def test_a_damaged_manifest_is_named(store, spoil):
     spoil(path)
     with pytest.raises(PosaError, match=r"manifest\.json"):
         store.newest()
-
-
-def test_unreadable_tensors_are_named(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    path.write_bytes(b"not tensors")
-    with pytest.raises(PosaError, match=r"weights\.safetensors is damaged"):
-        checkpoint.read_tensors(path)
-    with pytest.raises(PosaError, match="lacks the file"):
-        checkpoint.read_tensors(tmp_path / "none.safetensors")

@@ -8,15 +8,17 @@ import random
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tqdm import tqdm
 from training_fakes import make_trainer, run
 
 from posa_vla.errors import PosaError
 from posa_vla.training.checkpoint import Checkpoints, verify
-from posa_vla.training.runlog import read_log
+from posa_vla.training.runlog import RunLog, read_log
 
 FILES = (
     "pretrained_model/model.safetensors",
@@ -165,6 +167,16 @@ def test_warnings_are_said_and_logged(tmp_path, capsys):
     run(tmp_path, batch_size=64, log_freq=4)
     assert capsys.readouterr().err.count("only 9.0 same-task pairs") == 1
     assert read_log(tmp_path / "log.jsonl")[-1]["warnings"] == ["few_same_task_pairs"]
+
+
+def test_same_task_pairs_are_judged_by_the_batch_of_all_processes(tmp_path):
+    trainer = make_trainer(tmp_path, batch_size=16)
+    trainer.accelerator = SimpleNamespace(num_processes=4, device="cpu", reduce=lambda values, reduction: values)
+    trainer.log = RunLog(tmp_path, 0)
+    trainer.window.add({"loss": 1.0, "same_task_pairs": 9.0, "load_seconds": 0.1, "step_seconds": 1.0})
+    trainer._log(tqdm(disable=True))
+    (line,) = read_log(tmp_path / "log.jsonl")
+    assert line["warnings"] == ["few_same_task_pairs"]  # of 64 samples; among 16 they would do
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):

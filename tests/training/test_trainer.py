@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,9 +18,12 @@ from posa_vla.data.batches import BatchSource
 from posa_vla.errors import PosaError
 from posa_vla.evaluation import rollout
 from posa_vla.evaluation.records import EnvOptions, EpisodeRecord
+from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 from posa_vla.policy.modeling_posa_vla import PosaVLAPolicy
 from posa_vla.training import config as options
 from posa_vla.training import hardware, runlog, trainer
+from posa_vla.training.clip_folder import make_clip_folder
+from posa_vla.training.peer_config import ClipConfig
 from posa_vla.training.runlog import read_log
 
 SMALL = (
@@ -197,6 +202,63 @@ def test_bf16_is_only_used_where_the_hardware_has_it(monkeypatch):
     assert hardware.mixed_precision("fp32", "cpu") == "no"
 
 
+def test_a_device_without_an_index_is_the_current_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert hardware.plain_device(torch.device("cuda")) == torch.device("cuda:1")
+    assert hardware.plain_device(torch.device("cuda:2")) == torch.device("cuda:2")
+    assert hardware.plain_device(torch.device("cpu:3")) == torch.device("cpu")
+
+
+def test_a_numbered_gpu_is_the_one_a_single_process_trains_on(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    for asked in ("cpu", "cuda", "cuda:1"):
+        hardware.choose_gpu(asked)
+    assert chosen == [torch.device("cuda:1")]
+    with pytest.raises(PosaError, match="cuda:2 expects that GPU, found 2"):
+        hardware.choose_gpu("cuda:2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    hardware.choose_gpu("cuda")
+    with pytest.raises(PosaError, match=r"found --policy\.device=cuda:1: use --policy\.device=cuda"):
+        hardware.choose_gpu("cuda:1")
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What `start` asks of the machine, in order, with 8 processes on two machines."""
+    asked = []
+
+    def accelerator(**options):
+        asked.append(("accelerator", options))
+        return SimpleNamespace(num_processes=8, is_main_process=False)
+
+    monkeypatch.setattr(trainer, "Accelerator", accelerator)
+    for name in ("choose_gpu", "set_threads"):
+        monkeypatch.setattr(hardware, name, lambda *values, name=name: asked.append((name, values)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    trainer.start(options.TrainConfig(threads=0, mixed_precision="fp32"), PosaVLAConfig(device="cpu"))
+    return asked
+
+
+def test_the_gpu_is_chosen_first_and_cores_are_shared_on_one_machine(started):
+    assert [name for name, _ in started] == ["choose_gpu", "accelerator", "set_threads"]
+    assert started[2] == ("set_threads", (0, 4))
+
+
+def test_processes_wait_for_hours_while_the_first_evaluates(started):
+    handlers = started[1][1]["kwargs_handlers"]
+    (waits,) = (handler.to_kwargs() for handler in handlers if hasattr(handler, "timeout"))
+    assert waits.keys() == {"timeout"}  # and no backend: accelerate chooses it by the device
+    assert waits["timeout"] >= timedelta(hours=12)
+
+
+def test_without_torchrun_all_processes_are_here(monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert hardware.processes_here(2) == 2
+
+
 def test_glibc_takes_the_thresholds_that_keep_freed_memory(monkeypatch):
     assert hardware.keep_freed_memory()
     monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: object())  # another C library, without mallopt
@@ -277,6 +339,48 @@ def test_fine_tuning_resumes_with_its_command_and_remembers_where_it_began(run, 
     shutil.rmtree(source)
     assert trainer.main([*words, f"--output_dir={folder}", "--resume=true"]) == 0
     assert contents(folder, 4) == contents(tmp_path / "whole", 4)
+
+
+@pytest.fixture(scope="module")
+def clip_run(dataset, tmp_path_factory):
+    """A run that began with the weights and the tokenizer of a CLIP folder, which is gone."""
+    folder = tmp_path_factory.mktemp("clip_run")
+    sizes = ClipConfig(width=32, layers=1, patch_size=8, text_width=32, text_layers=1)
+    clip = make_clip_folder(folder / "clip", sizes, 32, ["pick up the red can"], seed=0)
+    words = ["--policy.preset=sim", f"--policy.clip_model={clip}", f"--policy.tokenizer={clip}"]
+    small = [word for word in SMALL if not word.startswith(("--policy.preset", "--policy.image_size"))]
+    words = [*words, *small, "--policy.image_size=32", "--save_freq=4", f"--dataset.root={dataset}"]
+    assert trainer.main([*words, f"--output_dir={folder / 'run'}"]) == 0
+    shutil.rmtree(clip)
+    return folder / "run"
+
+
+def test_a_run_resumes_without_the_files_its_encoders_came_from(clip_run, tmp_path):
+    folder = cut_back(clip_run, tmp_path / "cut", 4)
+    assert trainer.main(["--resume=true", f"--output_dir={folder}"]) == 0
+    assert contents(folder, 6) == contents(clip_run, 6)
+
+
+def test_fine_tuning_needs_no_files_beside_the_checkpoint(clip_run, dataset, tmp_path):
+    source = clip_run / "checkpoints/last/pretrained_model"
+    words = [f"--policy.path={source}", "--steps=1", "--batch_size=2", "--threads=1", f"--dataset.root={dataset}"]
+    assert trainer.main([*words, f"--output_dir={tmp_path}"]) == 0
+
+
+def test_cameras_of_two_sizes_train_once_one_is_chosen(tmp_path):
+    root = make_dataset(tmp_path / "data", episodes=2, length=6, image_size={"head": 32, "wrist": 24}, use_videos=False)
+    words = [*SMALL, "--steps=4", f"--dataset.root={root}"]
+    with pytest.raises(PosaError, match=r"name the ones to use in --policy\.input_features"):
+        trainer.main([*words, f"--output_dir={tmp_path / 'both'}"])
+    inputs = {
+        "observation.images.head": {"type": "VISUAL", "shape": [3, 32, 32]},
+        "observation.state": {"type": "STATE", "shape": [8]},
+    }
+    chosen = f"--policy.input_features={json.dumps(inputs)}"
+    assert trainer.main([*words, chosen, f"--output_dir={tmp_path / 'one'}"]) == 0
+    policy = PosaVLAPolicy.from_pretrained(tmp_path / "one/checkpoints/last/pretrained_model")
+    assert policy.cameras == ("observation.images.head",)
+    assert policy.config.output_features.keys() == {"action"}
 
 
 @pytest.mark.parametrize("option", ["path", "type"])

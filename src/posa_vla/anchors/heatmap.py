@@ -37,7 +37,7 @@ class AnchorTargets:
 def anchor_maps(
     anchors: Tensor,
     grid: tuple[int, int],
-    image_size: tuple[int, int] | None = None,
+    image_size: tuple[float, float] | None = None,
     sigma_task: float = SIGMA_TASK,
     sigma_end: float = SIGMA_END,
 ) -> AnchorTargets:
@@ -46,7 +46,7 @@ def anchor_maps(
     Args:
         anchors: (B, C, 2, 4), contract `ANCHORS`: u, v (fractions of width, height), depth (m), visibility.
         grid: (Hp, Wp), rows and columns of patches.
-        image_size: (W, H) in pixels; only their ratio matters. None: a square image.
+        image_size: (W, H) in any unit: only their ratio matters. None: a square image.
         sigma_task: σ of the task anchor in units of min(W, H).
         sigma_end: σ of the end anchor in units of min(W, H).
     """

@@ -171,7 +171,8 @@ class BatchSource:
         gathered = frames.index_select(0, flat)  # (B·O, H, W, 3)
         if gathered.device != self.device:
             # Pinned memory lets the copy overlap with the step that is running.
-            gathered = gathered.pin_memory() if self.device.type == "cuda" else gathered
+            pinned = self.device.type == "cuda" and gathered.device.type == "cpu"
+            gathered = gathered.pin_memory() if pinned else gathered
             gathered = gathered.to(self.device, non_blocking=True)
         return gathered.unflatten(0, rows.shape).movedim(-1, -3)
 

@@ -18,6 +18,7 @@ CURVE_POINTS = 50
 CURVE = ("loss", "action_loss", "focal_loss", "contrastive_loss", "task_anchor_error")
 """Numbers of the training log that are kept, where they are logged; beside them step, seconds and ``eval_…``."""
 
+
 def make_result(folder: CellFolder, threads: int) -> dict[str, Any]:
     """Gather a cell's result from what its commands wrote."""
     cell = folder.cell

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posa_vla.anchors.heatmap import anchor_maps
+from posa_vla.anchors.heatmap import AnchorTargets
 
 
 class AnchorAttention(nn.Module):
@@ -29,12 +29,13 @@ class AnchorAttention(nn.Module):
         """text (B, Dt), patches (B, C, P, Dv) → logits (B, C, P), float32.
 
         The mean over heads of dot products is one dot product, and q·(W f + b) = (Wᵀq)·f + q·b: the query goes
-        through the key's weights once, instead of every patch.
+        through the key's weights once, instead of every patch. Places are read off these logits, hence no autocast.
         """
-        q = self.query(text)  # (B, heads·d)
-        asked = q @ self.key.weight  # (B, Dv)
-        offset = q.float() @ self.key.bias.float()  # (B,)
-        logits = torch.einsum("bv,bcpv->bcp", asked, patches).float() + offset[:, None, None]
+        q = self.query(text).float()  # (B, heads·d)
+        with torch.autocast(patches.device.type, enabled=False):
+            asked = q @ self.key.weight.float()  # (B, Dv)
+            offset = q @ self.key.bias.float()  # (B,)
+            logits = torch.einsum("bv,bcpv->bcp", asked, patches.float()) + offset[:, None, None]
         logits = logits / math.sqrt(self.heads * q.shape[-1])
         return logits * self.log_scale.exp() + self.bias
 
@@ -91,12 +92,11 @@ def predicted_focus(logits: Tensor, grid: tuple[int, int]) -> Focus:
     return Focus(logits.sigmoid(), uv, logits.amax(-1).sigmoid(), weights, logits)
 
 
-def true_focus(anchors: Tensor, count: int, grid: tuple[int, int], sigma_task: float, sigma_end: float) -> Focus:
-    """What the first `count` of labelled anchors (B, C, 2, 4) say, with the maps that would supervise attention.
+def true_focus(anchors: Tensor, targets: AnchorTargets, count: int) -> Focus:
+    """What the first `count` of labelled anchors (B, C, 2, 4) say, with the `targets` that would supervise attention.
 
     Unknown, out of frame, behind the camera: an empty map, confidence 0, the coordinate (0, 0) and depth 0.
     """
-    targets = anchor_maps(anchors, grid, None, sigma_task, sigma_end)
     maps, seen = targets.maps[:, :, :count].flatten(-2), targets.in_frame[:, :, :count]
     uv = anchors[:, :, :count, :2] * seen.unsqueeze(-1)
     weights = maps / maps.sum(-1, keepdim=True).clamp(min=1e-6)
@@ -134,7 +134,8 @@ def resample(maps: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]) -> 
 def soft_argmax(logits: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """The expected patch centre under softmax(logits), i.e. weighted by each patch's odds M / (1 - M).
 
-    Odds keep a low, wide background from pulling the estimate to the middle as weights M would.
+    Odds keep a low, wide background from pulling the estimate to the middle as weights M would. In float32 whatever
+    autocast says: a bfloat16 near 1 is a multiple of 1/256, half a pixel of 112.
 
     Args:
         logits: (..., P).
@@ -143,14 +144,15 @@ def soft_argmax(logits: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         uv (..., 2), image coordinates divided by width and height; weights (..., P).
     """
     Hp, Wp = grid
-    weights = logits.softmax(-1)
+    weights = logits.float().softmax(-1)
     v, u = torch.meshgrid(
         (torch.arange(Hp, device=logits.device) + 0.5) / Hp,
         (torch.arange(Wp, device=logits.device) + 0.5) / Wp,
         indexing="ij",
     )
     centres = torch.stack([u.flatten(), v.flatten()], dim=-1)  # (P, 2)
-    return weights @ centres, weights
+    with torch.autocast(logits.device.type, enabled=False):
+        return weights @ centres, weights
 
 
 def fourier_features(x: Tensor, bands: int = 5) -> Tensor:

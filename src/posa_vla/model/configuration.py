@@ -34,9 +34,13 @@ class NetworkConfig:
         dense_encoder: features that are gated: `dinov2` (Eq. 12) or `shared`, the image encoder's own (App. 9).
         clip_model: hub name or local folder of CLIP; read only when `pretrained`.
         dino_model: hub name or local folder of DINOv2; read only when `pretrained`.
+        towers: transformers' architecture of each CLIP and DINOv2 encoder; None: CLIP-B/16's and DINOv2-B/14's. With
+            weights read from `clip_model` and `dino_model` it is theirs. Policies save it, to be loaded without these.
         tokenizer: hub name or local folder of the CLIP tokenizer, or `bytes`.
         pretrained: load the encoders' weights; if false the same architectures start random, without a download.
         image_size: side of the square network input, in pixels.
+        aspect: width over height of the picture before it is squeezed into that square; sigmas are lengths in it. No
+            option of the policy: its crop decides.
         vision_width: channels of the `tiny` image encoder.
         vision_blocks: residual blocks of the `tiny` image encoder at patch resolution (stride 8).
         text_width: channels of the `tiny` text encoder.
@@ -90,9 +94,11 @@ class NetworkConfig:
     dense_encoder: str = "dinov2"
     clip_model: str = "openai/clip-vit-base-patch16"
     dino_model: str = "facebook/dinov2-base"
+    towers: dict[str, dict[str, Any]] | None = None
     tokenizer: str = "openai/clip-vit-base-patch16"
     pretrained: bool = True
     image_size: int = 224
+    aspect: float = 1.0
     vision_width: int = 96
     vision_blocks: int = 4
     text_width: int = 64
@@ -162,7 +168,7 @@ class NetworkConfig:
         for name in NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise PosaError(f"{name} must not be negative, found {getattr(self, name)}")
-        for name in ("sigma_task", "sigma_end"):
+        for name in ("sigma_task", "sigma_end", "aspect"):
             if not getattr(self, name) > 0:
                 raise PosaError(f"{name} must be above 0, found {getattr(self, name)}")
         if not 0 <= self.alpha <= 1:
@@ -189,9 +195,19 @@ class NetworkConfig:
         return {name for name, on in switches.items() if on}
 
     @property
+    def uses_contrastive(self) -> bool:
+        """Whether the contrastive term has weight in L_anchor."""
+        return self.maps == "predicted" and self.contrastive != "none" and self.alpha < 1
+
+    @property
     def uses_anchor_loss(self) -> bool:
-        """Whether there is an L_anchor; without its focal term only the action loss trains the attention."""
-        return self.maps == "predicted" and (self.spatial_loss or self.contrastive != "none")
+        """Whether any term of L_anchor, or the depth term beside it, has weight.
+
+        Without the focal term only the action loss trains the attention.
+        """
+        spatial = self.maps == "predicted" and self.spatial_loss and self.alpha * self.spatial_weight > 0
+        depth = self.predicts_depth and self.depth_weight > 0
+        return spatial or self.uses_contrastive or depth
 
     @property
     def uses_anchors(self) -> bool:

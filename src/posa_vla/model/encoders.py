@@ -97,12 +97,29 @@ class TinyVisionEncoder(nn.Module):
         return self.norm(x.flatten(2).transpose(1, 2))  # (N, Hp*Wp, D)
 
 
-def _tower(model_class: Any, config_class: Any, source: str | None, **architecture: Any) -> Any:
-    """A transformers model: with the weights of `source` (hub name or folder), or random ones of `architecture`."""
+def architectures(network: nn.Module) -> dict[str, dict[str, Any]] | None:
+    """`NetworkConfig.towers` of a network's encoders, as JSON values; None where none is transformers'."""
+    towers: dict[str, Any] = {
+        name: module.tower for name, module in network.named_children() if hasattr(module, "tower")
+    }
+    of_the_file = ("transformers_version", "dtype")  # of where the weights came from, not of what they are
+    return {
+        name: {key: value for key, value in tower.config.to_diff_dict().items() if key not in of_the_file}
+        for name, tower in towers.items()
+    } or None
+
+
+def _tower(
+    model_class: Any, config_class: Any, source: str | None, architecture: dict[str, Any], **changes: Any
+) -> Any:
+    """A transformers model: with the weights of `source` (hub name or folder), or random ones of `architecture`.
+
+    `changes` to its configuration hold either way.
+    """
     if source is None:
-        return model_class(config_class(**architecture))
+        return model_class(config_class.from_dict(architecture | changes))
     try:
-        return model_class.from_pretrained(source)
+        return model_class.from_pretrained(source, **changes)
     except OSError as error:
         raise PosaError(
             f"the weights of {model_class.__name__} {source!r} could not be loaded ({error}): give a local folder "
@@ -122,7 +139,8 @@ class ClipTextEncoder(nn.Module):
         of_bytes = {"eos_token_id": BYTE_EOS, "bos_token_id": BYTE_PAD, "pad_token_id": BYTE_PAD}
         special = of_bytes if config.tokenizer == "bytes" else {}
         source = config.clip_model if load_weights else None
-        self.tower = _tower(CLIPTextModel, CLIPTextConfig, source, **special)
+        architecture = (config.towers or {}).get("text_encoder", {})
+        self.tower = _tower(CLIPTextModel, CLIPTextConfig, source, architecture, **special)
         self.width = int(self.tower.config.hidden_size)
         longest = int(self.tower.config.max_position_embeddings)
         if config.max_text_length > longest:
@@ -145,7 +163,8 @@ class ClipVisionEncoder(nn.Module):
         from transformers import CLIPVisionConfig, CLIPVisionModel
 
         source = config.clip_model if load_weights else None
-        self.tower = _tower(CLIPVisionModel, CLIPVisionConfig, source, patch_size=16)  # ViT-B/16
+        architecture = (config.towers or {}).get("vision_encoder", {"patch_size": 16})  # ViT-B/16
+        self.tower = _tower(CLIPVisionModel, CLIPVisionConfig, source, architecture)
         self.width = int(self.tower.config.hidden_size)
         side = config.image_size // int(self.tower.config.patch_size)
         self.grid = (side, side)
@@ -166,7 +185,8 @@ class DinoVisionEncoder(nn.Module):
         from transformers import Dinov2Config, Dinov2Model
 
         source = config.dino_model if load_weights else None
-        self.tower = _tower(Dinov2Model, Dinov2Config, source, patch_size=14, image_size=518)
+        architecture = (config.towers or {}).get("dense_encoder", {"patch_size": 14, "image_size": 518})
+        self.tower = _tower(Dinov2Model, Dinov2Config, source, architecture)
         self.width = int(self.tower.config.hidden_size)
         self.patch = int(self.tower.config.patch_size)
         side = config.image_size // self.patch

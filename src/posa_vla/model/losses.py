@@ -42,7 +42,7 @@ def pooled_anchor_features(patches: Tensor, positives: Tensor) -> tuple[Tensor, 
     return total / count.clamp(min=1e-3).unsqueeze(-1), count > 0
 
 
-def _gather(x: Tensor) -> Tensor:
+def gather(x: Tensor) -> Tensor:
     """The global batch when several processes train, with gradients flowing back to each of them."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return x
@@ -72,12 +72,12 @@ class ContrastiveLoss(nn.Module):
         """text, end_text (B, Dt); v_end, v_task (B, Dv), zero where unknown; task (B,) goal ids → scalar."""
         blocks = [F.normalize(block.float(), dim=-1) for block in (text, end_text, v_end, v_task)]
         if self.mode == "paper":
-            left = right = _gather(torch.cat(blocks, dim=-1))
+            left = right = gather(torch.cat(blocks, dim=-1))
         else:
             seen = (v_task.abs().sum(-1, keepdim=True) > 0).float()  # an empty Ω+ stays a zero vector
-            left = _gather(F.normalize(self.project(torch.cat(blocks[2:], dim=-1)), dim=-1) * seen)
-            right = _gather(blocks[0])
-        return pairwise_bce(left, right, _gather(task), self.theta.exp(), self.bias)
+            left = gather(F.normalize(self.project(torch.cat(blocks[2:], dim=-1)), dim=-1) * seen)
+            right = gather(blocks[0])
+        return pairwise_bce(left, right, gather(task), self.theta.exp(), self.bias)
 
 
 def pairwise_bce(left: Tensor, right: Tensor, task: Tensor, temperature: Tensor, bias: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from posa_vla.model.anchor_attention import (
 from posa_vla.model.anchor_depth import DepthHead, depth_loss
 from posa_vla.model.anchor_points import AnchorPoints, PointTokens, locate
 from posa_vla.model.configuration import NetworkConfig
-from posa_vla.model.losses import ContrastiveLoss, flow_loss, focal_loss, pooled_anchor_features
+from posa_vla.model.losses import ContrastiveLoss, flow_loss, focal_loss, gather, pooled_anchor_features
 from posa_vla.model.views import Views
 
 FOURIER_BANDS = 5
@@ -111,7 +111,7 @@ class PosaNetwork(nn.Module):
         self.attentions = nn.ModuleList(AnchorAttention(Dt, Dv, config.heads) for _ in attended)
         if config.asks_by_stage:
             self.stage_query = StageQuery(Dt, Dv, config.state_dim, config.stages)
-        if config.uses_anchor_loss and config.contrastive != "none":
+        if config.maps == "predicted" and config.contrastive != "none":
             self.contrastive = ContrastiveLoss(config.contrastive, Dt, Dv)
         gated_width = dense_width * (len(self.anchor_names) if config.gate == "concat" else 1)
         self.embed_patches = nn.Linear(gated_width, D)
@@ -165,14 +165,15 @@ class PosaNetwork(nn.Module):
         grid, config = self.vision_encoder.grid, self.config
         if config.maps == "ground_truth":
             assert anchors is not None, "maps=ground_truth needs the anchors"
-            focus = true_focus(anchors, len(self.anchor_names), grid, config.sigma_task, config.sigma_end)
+            focus = true_focus(anchors, self._maps(anchors, grid), len(self.anchor_names))
         else:
             asked = self.stage_query(text, patches, state) if config.asks_by_stage else text
             queries = (asked, end_text)[: len(self.attentions)]
             logits = [attend(query, patches) for attend, query in zip(self.attentions, queries, strict=True)]
             focus = predicted_focus(torch.stack(logits, dim=2), grid)
         if config.predicts_depth:
-            focus.depth = self.depth_head(focus, patches)
+            with torch.autocast(patches.device.type, enabled=False):  # bfloat16 is millimetres off
+                focus.depth = self.depth_head(focus, patches.float())
         return Sight(text, end_text, patches, focus, grid, views)
 
     def remember(self, images: Tensor, sight: Sight, state: Tensor) -> Tensor:
@@ -289,8 +290,12 @@ class PosaNetwork(nn.Module):
             far = (steps < 0) | (steps > self.config.event_window)  # (B, 1)
             anchors = anchors.clone()
             anchors[:, :, TASK_ANCHOR, 3] = torch.where(far, -1.0, anchors[:, :, TASK_ANCHOR, 3])
-        size = (self.config.image_size, self.config.image_size)
-        return anchor_maps(anchors, grid, size, self.config.sigma_task, self.config.sigma_end)
+        return self._maps(anchors, grid)
+
+    def _maps(self, anchors: Tensor, grid: tuple[int, int]) -> AnchorTargets:
+        """F of anchors (B, C, 2, 4): round in the picture, not in the square that it is squeezed into."""
+        config = self.config
+        return anchor_maps(anchors, grid, (config.aspect, 1.0), config.sigma_task, config.sigma_end)
 
     def _contrastive(self, sight: Sight, omega: Tensor, task: Tensor) -> Tensor:
         v_task, _ = pooled_anchor_features(sight.patches, omega[:, :, TASK_ANCHOR])
@@ -308,13 +313,13 @@ class PosaNetwork(nn.Module):
         seen = targets.known & targets.in_frame  # (B, C, 2)
         distance = (uv[:, :, TASK_ANCHOR] - batch.anchors[:, :, TASK_ANCHOR, :2]).norm(dim=-1)  # (B, C)
         task_seen = seen[:, :, TASK_ANCHOR].float()
-        same = (batch.task[:, None] == batch.task[None, :]).sum() - len(batch.task)
         info = {
             "map_contrast_task": (maps[:, :, TASK_ANCHOR].amax(-1) - maps[:, :, TASK_ANCHOR].mean(-1)).mean(),
             "task_anchor_error": (distance * task_seen).sum() / task_seen.sum().clamp(min=1),
-            "task_anchor_error_head": (distance * task_seen)[:, 0].sum() / task_seen[:, 0].sum().clamp(min=1),
-            "same_task_pairs": same / 2,
         }
+        if self.config.uses_contrastive:
+            task = gather(batch.task)
+            info["same_task_pairs"] = ((task[:, None] == task[None, :]).sum() - len(task)) / 2
         if self.config.end_anchor:
             end_seen = seen[:, :, END_ANCHOR].float()
             peak = maps[:, :, END_ANCHOR].amax(-1)

@@ -1,4 +1,7 @@
-"""From where the network looks: pinhole cameras as tensors, seen through the window that was cut from each picture."""
+"""From where the network looks: pinhole cameras as tensors, seen through the window that was cut from each picture.
+
+In float32 whatever autocast says: the eight bits of a bfloat16 are millimetres at arm's length.
+"""
 
 from dataclasses import dataclass
 
@@ -30,12 +33,15 @@ class Views:
         z = (depth.float() * self.zoom.unsqueeze(2)).unsqueeze(-1)  # (B, C, K, 1)
         points = torch.cat([slope * z, z], dim=-1)
         rotation, position = self.world_from_cam[..., :3, :3], self.world_from_cam[..., :3, 3]
-        return torch.einsum("bcij,bckj->bcki", rotation, points) + position.unsqueeze(2)
+        with torch.autocast(uv.device.type, enabled=False):
+            return torch.einsum("bcij,bckj->bcki", rotation, points) + position.unsqueeze(2)
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """The inverse: points (B, K, 3), world, metres -> uv (B, C, K, 2) and depth (B, C, K) in the window."""
         rotation, position = self.world_from_cam[..., :3, :3], self.world_from_cam[..., :3, 3]
-        seen = torch.einsum("bcji,bckj->bcki", rotation, points.unsqueeze(1) - position.unsqueeze(2))
+        from_camera = points.float().unsqueeze(1) - position.unsqueeze(2)
+        with torch.autocast(points.device.type, enabled=False):
+            seen = torch.einsum("bcji,bckj->bcki", rotation, from_camera)
         uv = seen[..., :2] / seen[..., 2:] * self.focal.unsqueeze(2) + self.centre.unsqueeze(2)
         return uv, seen[..., 2] / self.zoom.unsqueeze(2)
 

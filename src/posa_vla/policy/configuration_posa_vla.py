@@ -14,7 +14,10 @@ from posa_vla.errors import PosaError
 from posa_vla.model.configuration import NetworkConfig, preset
 from posa_vla.policy.geometry import RigGeometry
 
-NETWORK_FIELDS = tuple(field.name for field in fields(NetworkConfig))
+OPTIONS = tuple(field for field in fields(NetworkConfig) if field.name != "aspect")
+"""The network's fields that are the policy's, too; `PosaVLAConfig.aspect` is a property."""
+
+NETWORK_FIELDS = tuple(field.name for field in OPTIONS)
 FROM_FEATURES = ("num_cameras", "state_dim", "action_dim")
 """Network fields that the dataset's features decide."""
 
@@ -28,9 +31,9 @@ N_ACTION_STEPS = {"tiny": 2}
 
 NetworkOverrides: Any = make_dataclass(
     "NetworkOverrides",
-    [(f.name, f.type | None, field(default=None)) for f in fields(NetworkConfig)],  # type: ignore[operator]
+    [(f.name, f.type | None, field(default=None)) for f in OPTIONS],  # type: ignore[operator]
 )
-"""Every field of `NetworkConfig` with the default None, "as the preset says": so ``--policy.width=256`` works."""
+"""The `OPTIONS` with the default None, "as the preset says": so ``--policy.width=256`` works."""
 
 
 @PreTrainedConfig.register_subclass("posa_vla")
@@ -101,10 +104,12 @@ class PosaVLAConfig(NetworkOverrides, PreTrainedConfig):
             raise PosaError(
                 f"n_action_steps must lie between 1 and chunk_size={self.chunk_size}, found {self.n_action_steps}"
             )
-        if self.anchor_steps and self.maps == "ground_truth":
+        if self.anchor_steps and not self.network().uses_anchor_loss:
+            terms = ("maps", "spatial_loss", "spatial_weight", "contrastive", "alpha")
             raise PosaError(
-                f"maps=ground_truth trains no anchors, found a first stage of anchor_steps={self.anchor_steps}: leave "
-                "--policy.anchor_steps out, or set it to 0"
+                f"found a first stage of anchor_steps={self.anchor_steps}, which trains the anchors alone, and no loss "
+                f"that does so with {', '.join(f'{name}={getattr(self, name)}' for name in terms)}: set "
+                "--policy.anchor_steps=0, or with maps=predicted give the spatial or the contrastive loss weight"
             )
         if not 0.0 < self.crop <= 1.0:
             raise PosaError(f"crop is a fraction of the image's sides in (0, 1], found {self.crop}")
@@ -121,7 +126,14 @@ class PosaVLAConfig(NetworkOverrides, PreTrainedConfig):
 
     def network(self) -> NetworkConfig:
         """The network's own configuration; complete once `validate_features` has run."""
-        return NetworkConfig(**{name: getattr(self, name) for name in NETWORK_FIELDS})
+        return NetworkConfig(**{name: getattr(self, name) for name in NETWORK_FIELDS}, aspect=self.aspect)
+
+    @property
+    def aspect(self) -> float:
+        """Width over height of the crop that the network sees; 1 until the features fix it."""
+        size = self.augmentation.output_size
+        height, width = (1, 1) if size is None or isinstance(size, int) else size
+        return width / height
 
     @property
     def uses_anchors(self) -> bool:

@@ -76,7 +76,7 @@ class RigGeometry:
     workspace: list[list[float]]
 
     def views(self, state: Tensor, windows: Windows) -> Views:
-        """The views of B observations.
+        """The views of B observations, in float32 whatever autocast says.
 
         Args:
             state: (B, S), as recorded, not normalised.
@@ -86,13 +86,14 @@ class RigGeometry:
         windows = windows.to(device)
         focal = torch.tensor([camera.focal for camera in self.cameras], device=device)  # (C, 2)
         centre = torch.tensor([camera.centre for camera in self.cameras], device=device)
-        mounts = {mount: self._world_from_mount(state, mount) for mount in {c.mount for c in self.cameras}}
-        world_from_cam = [mounts[c.mount] @ _inverse(c.cam_from_mount).to(device).expand(B, 4, 4) for c in self.cameras]
+        with torch.autocast(device.type, enabled=False):
+            mounts = {mount: self._world_from_mount(state, mount) for mount in {c.mount for c in self.cameras}}
+            poses = [mounts[c.mount] @ _inverse(c.cam_from_mount).to(device).expand(B, 4, 4) for c in self.cameras]
         return Views(
             focal=focal * windows.scale,
             centre=centre * windows.scale + windows.offset,
             zoom=windows.zoom,
-            world_from_cam=torch.stack(world_from_cam, dim=1),
+            world_from_cam=torch.stack(poses, dim=1),
             workspace=torch.tensor(self.workspace, device=device),
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from huggingface_hub import snapshot_download
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from lerobot.policies import PreTrainedPolicy
 from lerobot.policies.common.flow_matching import euler_integrate
@@ -27,6 +28,7 @@ from posa_vla.contract import (
 from posa_vla.data.augmentation import Windows, augment_windows, centre_crop
 from posa_vla.data.tasks import task_ids
 from posa_vla.errors import PosaError
+from posa_vla.model.encoders import architectures
 from posa_vla.model.network import Batch, PosaNetwork, Sight
 from posa_vla.model.views import Views
 from posa_vla.policy.attention import AttentionView, view_of
@@ -39,6 +41,7 @@ from posa_vla.training.optimiser import check_coverage
 from posa_vla.training.schedule import step_seed
 
 P = TypeVar("P", bound="PosaVLAPolicy")
+HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
 
 class PosaVLAPolicy(PreTrainedPolicy):
@@ -73,6 +76,7 @@ class PosaVLAPolicy(PreTrainedPolicy):
         if end_tokens is None:
             end_tokens = InstructionTokenizerStep(config.tokenizer, config.max_text_length).ids(config.end_prompt)
         self.network = PosaNetwork(config.network(), end_tokens, load_weights=fresh)
+        config.towers = architectures(self.network)
         if config.encoder_lr_scale == 0:
             for module in self.network.encoder_modules():
                 module.requires_grad_(False)
@@ -332,16 +336,29 @@ class PosaVLAPolicy(PreTrainedPolicy):
         A `config` with stages, depth or points in space that the checkpoint has not adds them, untrained.
         """
         folder = Path(pretrained_name_or_path)
-        if folder.is_dir():
-            check_config(folder / CONFIG_NAME, kwargs.get("config"))
-            kwargs.setdefault("end_tokens", read_end_tokens(folder / SAFETENSORS_SINGLE_FILE))
-        return super().from_pretrained(pretrained_name_or_path, **{**kwargs, "strict": True})
+        if not folder.is_dir():
+            folder = _download(str(pretrained_name_or_path), kwargs)
+        check_config(folder / CONFIG_NAME, kwargs.get("config"))
+        kwargs.setdefault("end_tokens", read_end_tokens(folder / SAFETENSORS_SINGLE_FILE))
+        return super().from_pretrained(folder, **{**kwargs, "strict": True})
 
     @classmethod
     def _load_as_safetensor(cls, model: P, model_file: str, map_location: str, strict: bool) -> P:
         added = additions(Path(model_file).with_name(CONFIG_NAME), model.config)
         load_strictly(model, Path(model_file), [f"network.{name}" for name in sorted(added)])
         return model
+
+
+def _download(name: str, options: dict[str, Any]) -> Path:
+    """Folder of the hub's checkpoint `name`, with those of LeRobot's loading options that are about the hub."""
+    hub = {key: options[key] for key in HUB_OPTIONS if key in options}
+    try:
+        return Path(snapshot_download(name, allow_patterns=[CONFIG_NAME, SAFETENSORS_SINGLE_FILE], **hub))
+    except (OSError, ValueError) as error:
+        raise PosaError(
+            f"expected a checkpoint's folder or its name on the hub, found {name!r}, which could not be downloaded "
+            f"({' '.join(str(error).split())}): correct it, or go online once"
+        ) from error
 
 
 def _rank() -> int:

@@ -34,10 +34,10 @@ def check_config(path: Path, config: PosaVLAConfig | None) -> None:
         )
 
 
-def read_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
-    """The tensors of a complete safetensors file."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a complete safetensors file, on the CPU."""
     try:
-        return load_file(path, device)
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from error
 

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from posa_vla.data.files import sync_folder
 from posa_vla.errors import PosaError
@@ -160,13 +158,3 @@ def read_json(path: Path) -> dict:
         raise PosaError(f"the checkpoint lacks the file {path}") from error
     except (OSError, ValueError) as error:
         raise PosaError(f"{path} is damaged: expected JSON, found something else ({error})") from error
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, on the CPU."""
-    try:
-        return load_file(path)
-    except FileNotFoundError as error:
-        raise PosaError(f"the checkpoint lacks the file {path}") from error
-    except (OSError, SafetensorError) as error:
-        raise PosaError(f"{path} is damaged: expected a safetensors file, found something else ({error})") from error

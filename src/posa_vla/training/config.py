@@ -14,6 +14,7 @@ from lerobot.configs import PreTrainedConfig
 from lerobot.utils.import_utils import register_third_party_plugins
 
 from posa_vla import options, reference
+from posa_vla.data.sampling import SAMPLERS
 from posa_vla.errors import PosaError, unknown_name
 from posa_vla.evaluation.records import EnvOptions
 from posa_vla.evaluation.runner import policy_folder
@@ -22,8 +23,6 @@ from posa_vla.training.bundle import resolve
 from posa_vla.training.checkpoint import PRETRAINED_MODEL, TRAINING_STATE, Checkpoints, read_json
 from posa_vla.training.peer_config import PeerConfig
 from posa_vla.training.recipes import POSA_VLA, Recipe, recipe
-
-SAMPLERS = ("uniform", "task_balanced")
 
 
 @dataclass

@@ -16,7 +16,7 @@ class Thresholds:
             0.3 and more, one constant map has 0.
         end_map_peak: mean maximum of the end map where the end anchor is visible; 1 is the target, an empty
             map has 0.
-        pairs_per_sample: same-task pairs (each counted once) divided by the samples in a process' batch.
+        pairs_per_sample: same-task pairs (each counted once) divided by the samples in the batch of all processes.
     """
 
     map_contrast: float = 0.05
@@ -34,7 +34,7 @@ def failure_signs(
 
     Args:
         means: window means of the policy's loss dict.
-        batch_size: samples in one process' batch, which the pairs are counted over.
+        batch_size: samples in the batch of all processes, which the pairs are counted over.
         warm: whether warm-up is over; maps are flat at the start, so they are judged only then.
         limits: the thresholds.
     """

@@ -34,8 +34,30 @@ def mixed_precision(asked: str, device: str) -> str:
 
 
 def plain_device(device: torch.device) -> torch.device:
-    """accelerate numbers even CPU devices, one per process: ``cpu:1`` is ``cpu``."""
+    """``cpu`` and ``cuda:INDEX``: accelerate numbers CPU devices, one per process, and names a lone GPU ``cuda``."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu") if device.type == "cpu" else device
+
+
+def choose_gpu(asked: str) -> None:
+    """Make ``cuda:INDEX`` the GPU that ``cuda`` means in this process; no other device has an index to choose."""
+    device = torch.device(asked)
+    if device.type != "cuda" or device.index is None:
+        return
+    if "LOCAL_RANK" in os.environ:
+        raise PosaError(
+            f"torchrun gives every process a GPU of its own, found --policy.device={asked}: use --policy.device=cuda, "
+            "and CUDA_VISIBLE_DEVICES to choose among the GPUs"
+        )
+    if device.index >= torch.cuda.device_count():
+        raise PosaError(f"--policy.device={asked} expects that GPU, found {torch.cuda.device_count()}: choose another")
+    torch.cuda.set_device(device)
+
+
+def processes_here(all_processes: int) -> int:
+    """Processes on this machine, as torchrun counts them; all of them where it did not start this one."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", all_processes))
 
 
 def set_threads(asked: int, local_processes: int) -> int:

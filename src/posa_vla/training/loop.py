@@ -18,16 +18,10 @@ from tqdm import tqdm
 
 from posa_vla.data.files import alone_in
 from posa_vla.errors import PosaError
+from posa_vla.policy.weights import read_tensors
 from posa_vla.training import optimiser, schedule
 from posa_vla.training.bundle import Bundle
-from posa_vla.training.checkpoint import (
-    PRETRAINED_MODEL,
-    TRAINING_STATE,
-    Checkpoints,
-    read_json,
-    read_tensors,
-    write_json,
-)
+from posa_vla.training.checkpoint import PRETRAINED_MODEL, TRAINING_STATE, Checkpoints, read_json, write_json
 from posa_vla.training.config import TrainConfig, encode
 from posa_vla.training.diagnostics import Watch, check_finite, failure_signs
 from posa_vla.training.ema import Ema
@@ -181,9 +175,10 @@ class Trainer:
         means = self.window.take(self.accelerator)
         check_finite(means, self.step)
         load, step_seconds = means.pop("load_seconds"), means.pop("step_seconds")
-        means["samples_per_second"] = self.config.batch_size * self.accelerator.num_processes / step_seconds
+        batch_size = self.config.batch_size * self.accelerator.num_processes
+        means["samples_per_second"] = batch_size / step_seconds
         means["load_share"] = load / step_seconds
-        signs = failure_signs(means, self.config.batch_size, warm=self.step > max(self.warmup, 1))
+        signs = failure_signs(means, batch_size, warm=self.step > max(self.warmup, 1))
         if self.log is None:
             return
         for sentence in self.watch.news(signs):

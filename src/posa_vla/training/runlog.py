@@ -1,6 +1,7 @@
 """Where numbers go: OUT/log.jsonl always, TensorBoard and Weights & Biases if asked."""
 
 import json
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from posa_vla.data.files import write_bytes
 from posa_vla.errors import PosaError
 
 LOG_FILE = "log.jsonl"
+WANDB_RUN = "wandb_run"
 EVAL = "eval_"
 """Begins the names of an evaluation's numbers."""
 
@@ -18,10 +20,11 @@ class RunLog:
 
     Args:
         folder: OUT.
-        start_step: the step training continues from. Lines of later steps are dropped: they belong to work
-            that was lost when the run before was killed, and will be written again.
+        start_step: the step training continues from. Lines and TensorBoard's points of later steps are dropped:
+            they belong to work that was lost when the run before was killed, and will be written again.
         tensorboard: also write event files to OUT/tensorboard.
-        wandb: project name for Weights & Biases, or None.
+        wandb: project name for Weights & Biases, or None. OUT/wandb_run holds the run's id: a start from a step
+            above 0 continues that run, in which points once logged stay.
     """
 
     def __init__(self, folder: Path, start_step: int, tensorboard: bool = False, wandb: str | None = None):
@@ -29,8 +32,8 @@ class RunLog:
         folder.mkdir(parents=True, exist_ok=True)
         _keep_until(self.path, start_step)
         self._file = self.path.open("a")
-        self._board = _tensorboard(folder) if tensorboard else None
-        self._run = _wandb(folder, wandb) if wandb else None
+        self._board = _tensorboard(folder, start_step) if tensorboard else None
+        self._run = _wandb(folder, wandb, start_step) if wandb else None
 
     def evaluated(self, step: int) -> bool:
         """Whether the numbers of an evaluation at this step are there."""
@@ -72,15 +75,18 @@ def _keep_until(path: Path, step: int) -> None:
     write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, start_step: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
 
 
-def _wandb(folder: Path, project: str) -> Any:
+def _wandb(folder: Path, project: str, start_step: int) -> Any:
     try:
         import wandb
     except ImportError as error:
         raise PosaError("--wandb needs the package wandb: pip install wandb, or leave the option out") from error
-    return wandb.init(project=project, dir=str(folder), name=folder.name, resume="allow")
+    path = folder / WANDB_RUN
+    if start_step == 0 or not path.exists():
+        write_bytes(path, secrets.token_hex(4).encode())
+    return wandb.init(project=project, dir=str(folder), name=folder.name, id=path.read_text(), resume="allow")

@@ -5,6 +5,7 @@ Several processes: ``torchrun --standalone --nproc_per_node=N -m posa_vla.cli tr
 
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from typing import Any
 import draccus
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.policies import PreTrainedPolicy
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+from lerobot.processor import PolicyProcessorPipeline
+from lerobot.utils.constants import POLICY_PREPROCESSOR_DEFAULT_NAME
 from lerobot.utils.feature_utils import dataset_to_policy_features
 
 from posa_vla.contract import ANCHORS, CAMERAS, OBS_STATE, camera_name
@@ -24,8 +28,11 @@ from posa_vla.data.cache import FrameCache, build_cache, default_cache_root
 from posa_vla.data.statistics import Stats, complete_stats
 from posa_vla.errors import PosaError
 from posa_vla.policy.modeling_posa_vla import PosaVLAPolicy
+from posa_vla.policy.processor_posa_vla import InstructionTokenizerStep
+from posa_vla.policy.weights import read_end_tokens, read_tensors
 from posa_vla.training import hardware, peers, schedule
 from posa_vla.training.bundle import Bundle
+from posa_vla.training.checkpoint import PRETRAINED_MODEL, read_json
 from posa_vla.training.config import TrainConfig, parse, policy_config_class, split_words, take_type
 from posa_vla.training.interrupt import exit_status
 from posa_vla.training.loop import Trainer
@@ -56,7 +63,7 @@ def main(argv: list[str]) -> int:
     anchor_steps = getattr(policy_config, "anchor_steps", None) or 0
     if main_process and config.steps <= anchor_steps:
         print(f"warning: {_anchors_only(config.steps, anchor_steps)}", file=sys.stderr)
-    trainer = build(config, policy_config, accelerator, resumed=checkpoint is not None)
+    trainer = build(config, policy_config, accelerator, checkpoint)
     if checkpoint is not None:
         trainer.restore(checkpoint)
     try:
@@ -93,13 +100,19 @@ def print_help(policy: str) -> None:
 def start(config: TrainConfig, policy: PreTrainedConfig) -> Accelerator:
     """Processes, precision and threads."""
     device = str(policy.device)
+    hardware.choose_gpu(device)
     accelerator = Accelerator(
         cpu=device == "cpu",
         mixed_precision=hardware.mixed_precision(config.mixed_precision, device),
-        # The first stage leaves the action transformer without gradients.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        kwargs_handlers=[
+            # The first stage leaves the action transformer without gradients.
+            DistributedDataParallelKwargs(find_unused_parameters=True),
+            # The others wait for the first process while it builds the frame cache or evaluates: NCCL gives up after
+            # ten minutes otherwise.
+            InitProcessGroupKwargs(timeout=timedelta(hours=24)),
+        ],
     )
-    threads = hardware.set_threads(config.threads, accelerator.num_processes)
+    threads = hardware.set_threads(config.threads, hardware.processes_here(accelerator.num_processes))
     if device == "cpu":
         hardware.keep_freed_memory()
     if accelerator.is_main_process:
@@ -109,9 +122,12 @@ def start(config: TrainConfig, policy: PreTrainedConfig) -> Accelerator:
 
 
 def build(
-    config: TrainConfig, policy_config: PreTrainedConfig, accelerator: Accelerator, resumed: bool = False
+    config: TrainConfig, policy_config: PreTrainedConfig, accelerator: Accelerator, checkpoint: Path | None = None
 ) -> Trainer:
-    """Cache, policy, processors and batches, as the options say; a resumed run gets its weights by `restore`."""
+    """Cache, policy, processors and batches, as the options say.
+
+    A run that resumes from `checkpoint` gets its weights by `Trainer.restore`.
+    """
     cache = open_cache(config, accelerator)
     set_features(policy_config, cache.features)
     check_evaluation(config, policy_config)
@@ -122,11 +138,14 @@ def build(
     with peers.with_encoders(policy_config, config.peer.clip, cache.tasks, config.seed):
         schedule.seed_step(config.seed, 0, 0)  # every process starts from the same weights
         origin = policy_config.pretrained_path
-        if resumed:
+        pretrained = None if checkpoint is None else checkpoint / PRETRAINED_MODEL
+        if pretrained is not None:
             policy_config.pretrained_path = None  # it may be gone, and its weights are older than the checkpoint's
-        policy = make_policy(policy_config, cache, stats, config.dataset.root)
+        policy = make_policy(policy_config, cache, stats, config.dataset.root, pretrained)
         policy_config.pretrained_path = origin
         processors = make_pre_post_processors(policy_config, dataset_stats=stats)
+        if saved := pretrained or origin:
+            take_tokenizer(processors[0], saved)
         bundle = Bundle.read(policy_config)
     policy.to(accelerator.device, memory_format=torch.channels_last).train()
     source = make_source(config, policy_config, cache, accelerator)
@@ -146,15 +165,26 @@ def check_stats(policy: PreTrainedConfig, stats: Stats) -> None:
 
 
 def make_policy(
-    config: PreTrainedConfig, cache: FrameCache, stats: Stats, root: Path | None = None
+    config: PreTrainedConfig,
+    cache: FrameCache,
+    stats: Stats,
+    root: Path | None = None,
+    resumed: Path | None = None,
 ) -> PreTrainedPolicy:
-    """The policy as LeRobot's factory makes it, from the cache instead of a dataset's metadata."""
+    """The policy as LeRobot's factory makes it, from the cache instead of a dataset's metadata.
+
+    With the pretrained_model folder of a `resumed` run no file of an encoder or tokenizer is read: all weights will
+    be the checkpoint's.
+    """
     try:
         policy_class = get_policy_class(config.type)
         if config.pretrained_path is not None:
             policy = policy_class.from_pretrained(config.pretrained_path, config=config, dataset_stats=stats)
         else:
-            policy = policy_class(config, dataset_stats=stats)
+            known: dict[str, Any] = {}
+            if resumed is not None and policy_class is PosaVLAPolicy:
+                known["end_tokens"] = read_end_tokens(resumed / SAFETENSORS_SINGLE_FILE)
+            policy = policy_class(config, dataset_stats=stats, **known)
     except ImportError as error:
         raise PosaError(
             f"--policy.type={config.type} needs a package that is missing ({' '.join(str(error).split())}): install "
@@ -164,6 +194,14 @@ def make_policy(
         policy.count_from_zero()
         policy.use_dataset(cache.features, cache.task_ids, root)
     return policy
+
+
+def take_tokenizer(preprocessor: PolicyProcessorPipeline, saved: Path) -> None:
+    """Give our tokenizer step what a saved policy holds of the same tokenizer: its own files may be gone."""
+    for step in preprocessor.steps:
+        if isinstance(step, InstructionTokenizerStep) and step.tokenizer == read_json(saved / CONFIG_NAME)["tokenizer"]:
+            for path in saved.glob(f"{POLICY_PREPROCESSOR_DEFAULT_NAME}_step_*_posa_vla_tokenizer.safetensors"):
+                step.load_state_dict(read_tensors(path))
 
 
 def make_source(
@@ -212,7 +250,7 @@ def open_cache(config: TrainConfig, accelerator: Accelerator) -> FrameCache:
 
 
 def set_features(policy: PreTrainedConfig, features: dict[str, dict]) -> None:
-    """Inputs and outputs of a new policy from the dataset; of a resumed one: checked against it."""
+    """Inputs and outputs of a new policy from the dataset; those it has already are checked against it."""
     if getattr(policy, "uses_anchors", False) and ANCHORS not in features:
         raise PosaError(
             f"expected the column {ANCHORS!r}, found {', '.join(sorted(features))}: add it with "
@@ -222,10 +260,9 @@ def set_features(policy: PreTrainedConfig, features: dict[str, dict]) -> None:
     outputs = {key: value for key, value in found.items() if value.type is FeatureType.ACTION}
     # A batch holds images and the state: a policy must not be built for more.
     inputs = {key: value for key, value in found.items() if key == OBS_STATE or value.type is FeatureType.VISUAL}
-    if not policy.input_features:
-        policy.input_features, policy.output_features = inputs, outputs
-        return
-    for key, feature in (policy.input_features | (policy.output_features or {})).items():
+    policy.input_features = policy.input_features or inputs
+    policy.output_features = policy.output_features or outputs
+    for key, feature in (policy.input_features | policy.output_features).items():
         given = found.get(key)
         if given is None or tuple(given.shape) != tuple(feature.shape):
             shape = None if given is None else tuple(given.shape)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Window:
-    """Sums on the device, so that a step never waits for a GPU just to be logged."""
+    """Sums of plain numbers, or of tensors where they are: adding these does not wait for their device."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor | float] = {}
