@@ -33,7 +33,7 @@ def fake_meta(root="nowhere", anchor_cameras=contract.CAMERAS):
     """What the policy reads of LeRobotDatasetMetadata."""
     tasks = pd.DataFrame({"task_index": range(len(SENTENCES))}, index=pd.Index(SENTENCES, name="task"))
     features = {contract.ANCHORS: {"dtype": "float32", "names": list(anchor_cameras)}}
-    return SimpleNamespace(root=root, tasks=tasks, features=features)
+    return SimpleNamespace(root=root, tasks=tasks, features=features, stats=None)
 
 
 def batch_of(policy: PosaVLAPolicy, size: int = 4, seed: int = 0) -> dict:

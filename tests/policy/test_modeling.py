@@ -169,6 +169,26 @@ def test_cameras_that_a_run_renames_keep_their_anchors():
         small_policy(fake_meta(anchor_cameras=("wrist", "top")))
 
 
+def test_going_on_with_lerobot_train_refuses_numbers_that_hardly_move(tmp_path):
+    """It hands a checkpoint's normaliser the dataset's raw statistics, which a new policy's processors would mend."""
+    run = TrainPipelineConfig(dataset=DatasetConfig(repo_id="local/x"), steps=100)
+    meta = fake_meta(anchor_cameras=("head", "wrist"))
+    moving = {"min": [0.0, 0.0], "max": [1.0, 1.0], "std": [0.3, 0.3], "q01": [0.1, 0.1], "q99": [0.9, 0.9]}
+    meta.stats = {contract.STATE: moving, contract.ACTION: {**moving, "q01": [0.1, 0.5], "q99": [0.9, 0.5]}}
+    small_policy(meta)  # new
+    run.policy = small_config()
+    run.policy.pretrained_path = tmp_path
+    with pytest.raises(PosaError, match=r"hardly do \(action: 1\).*posa-vla train --policy.path"):
+        small_policy(meta)
+    meta.stats = {contract.STATE: {**moving, "max": [0.0, 1.0]}, contract.ACTION: moving}
+    with pytest.raises(PosaError, match=r"hardly do \(observation.state: 0\)"):
+        small_policy(meta)
+    run.resume = True  # keeps the checkpoint's own statistics
+    small_policy(meta)
+    run.resume, meta.stats = False, {contract.STATE: moving, contract.ACTION: moving}
+    small_policy(meta)
+
+
 @pytest.mark.parametrize(("scale", "groups"), [(0.1, 2), (0.0, 1)])
 def test_optimiser_groups_cover_everything_that_trains(scale, groups):
     policy = small_policy(encoder_lr_scale=scale)

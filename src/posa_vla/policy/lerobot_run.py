@@ -2,11 +2,14 @@
 
 import logging
 import sys
+from typing import Any
 
 from lerobot.configs.train import TrainPipelineConfig
 
+from posa_vla.errors import PosaError
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 from posa_vla.policy.image_transforms import refuse_geometric_transforms
+from posa_vla.policy.processor_posa_vla import hardly_moving
 
 logger = logging.getLogger(__name__)
 
@@ -41,4 +44,20 @@ def check_run(config: PosaVLAConfig) -> None:
             "the run ends at step %d, inside stage 1 (--policy.anchor_steps=%d): no action will be learned",
             run.steps,
             config.anchor_steps,
+        )
+
+
+def check_statistics(stats: dict[str, dict[str, Any]] | None) -> None:
+    """Refuse to go on from a checkpoint where LeRobot would divide by a spread of next to nothing.
+
+    A new policy's processors mend such statistics; a checkpoint's get the dataset's raw ones from ``lerobot-train``.
+    """
+    run = running_train_config()
+    if run is None or run.resume or not getattr(run.policy, "pretrained_path", None):
+        return
+    if found := hardly_moving(stats or {}):
+        numbers = "; ".join(f"{key}: {', '.join(map(str, indices))}" for key, indices in found.items())
+        raise PosaError(
+            f"expected numbers that move, found some that hardly do ({numbers}), which lerobot-train would divide by "
+            "next to nothing when it goes on from a checkpoint: use posa-vla train --policy.path instead"
         )

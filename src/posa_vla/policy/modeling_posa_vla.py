@@ -34,7 +34,7 @@ from posa_vla.model.views import Views
 from posa_vla.policy.attention import AttentionView, view_of
 from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 from posa_vla.policy.dataset import anchor_rows, rig_geometry
-from posa_vla.policy.lerobot_run import check_run, renamed_keys
+from posa_vla.policy.lerobot_run import check_run, check_statistics, renamed_keys
 from posa_vla.policy.processor_posa_vla import InstructionTokenizerStep
 from posa_vla.policy.weights import additions, check_config, load_strictly, read_end_tokens
 from posa_vla.training.optimiser import check_coverage
@@ -88,6 +88,7 @@ class PosaVLAPolicy(PreTrainedPolicy):
         if dataset_meta is not None and dataset_meta.tasks is not None:  # None: a recording that begins
             sentences = list(dataset_meta.tasks.sort_values(TASK_INDEX).index)
             self.use_dataset(dataset_meta.features, task_ids(dataset_meta.root, sentences), dataset_meta.root)
+            check_statistics(dataset_meta.stats)
         self.init_rtc_processor()
         self.reset()
 

@@ -195,13 +195,12 @@ def with_wide_quantiles(stats: dict[str, dict[str, Any]]) -> dict[str, dict[str,
     A dimension that rarely moves (a rotation used in 1 % of the frames) has q01 = q99; dividing by that range
     would turn its few values into numbers of 1e8.
     """
-    action = stats.get(ACTION, {})
-    if not {"q01", "q99", "min", "max"} <= action.keys():
+    narrow = _narrow(stats)
+    if narrow is None or not narrow.any():
         return stats
+    logger.warning("action dimensions %s rarely move: scaled by their range", narrow.nonzero().flatten().tolist())
+    action = stats[ACTION]
     q01, q99, low, high = (torch.as_tensor(action[name]) for name in ("q01", "q99", "min", "max"))
-    narrow = q99 - q01 <= 1e-6 * (high - low)
-    if (narrow & (high > low)).any():
-        logger.warning("action dimensions %s rarely move: scaled by their range", narrow.nonzero().flatten().tolist())
     wide = {"q01": torch.where(narrow, low, q01), "q99": torch.where(narrow, high, q99)}
     return {**stats, ACTION: {**action, **wide}}
 
@@ -212,15 +211,35 @@ def with_unit_spread(stats: dict[str, dict[str, Any]]) -> dict[str, dict[str, An
     Their standard deviation is zero; dividing by that would turn a joint that gives way by 0.1 mm, when the policy
     acts, into numbers of 1e4.
     """
-    state = stats.get(STATE, {})
-    if not {"std", "min", "max"} <= state.keys():
-        return stats
-    std, low, high = (torch.as_tensor(state[name]) for name in ("std", "min", "max"))
-    fixed = high == low
-    if not fixed.any():
+    fixed = _fixed(stats)
+    if fixed is None or not fixed.any():
         return stats
     logger.warning("state dimensions %s never change in the dataset", fixed.nonzero().flatten().tolist())
-    return {**stats, STATE: {**state, "std": torch.where(fixed, torch.ones_like(std), std)}}
+    std = torch.as_tensor(stats[STATE]["std"])
+    return {**stats, STATE: {**stats[STATE], "std": torch.where(fixed, torch.ones_like(std), std)}}
+
+
+def hardly_moving(stats: dict[str, dict[str, Any]]) -> dict[str, list[int]]:
+    """Key -> the dimensions that `with_wide_quantiles` and `with_unit_spread` would change."""
+    masks = {ACTION: _narrow(stats), STATE: _fixed(stats)}
+    return {key: mask.nonzero().flatten().tolist() for key, mask in masks.items() if mask is not None and mask.any()}
+
+
+def _narrow(stats: dict[str, dict[str, Any]]) -> Tensor | None:
+    """(A,) action dimensions whose quantiles coincide although they move; None without such statistics."""
+    action = stats.get(ACTION, {})
+    if not {"q01", "q99", "min", "max"} <= action.keys():
+        return None
+    q01, q99, low, high = (torch.as_tensor(action[name]) for name in ("q01", "q99", "min", "max"))
+    return (q99 - q01 <= 1e-6 * (high - low)) & (high > low)
+
+
+def _fixed(stats: dict[str, dict[str, Any]]) -> Tensor | None:
+    """(S,) numbers of the state that never change; None without such statistics."""
+    state = stats.get(STATE, {})
+    if not {"std", "min", "max"} <= state.keys():
+        return None
+    return torch.as_tensor(state["min"]) == torch.as_tensor(state["max"])
 
 
 def make_posa_vla_pre_post_processors(
