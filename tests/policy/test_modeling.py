@@ -18,6 +18,7 @@ from posa_vla.errors import PosaError
 from posa_vla.model.anchor_attention import predicted_focus
 from posa_vla.model.network import Sight
 from posa_vla.policy import modeling_posa_vla
+from posa_vla.policy import weights as loading
 from posa_vla.policy.attention import view_of
 from posa_vla.policy.modeling_posa_vla import PosaVLAPolicy
 
@@ -343,7 +344,7 @@ def test_a_checkpoint_on_the_hub_needs_no_other_files(saved_with_clip, monkeypat
         asked.update(options, name=name)
         return str(folder)
 
-    monkeypatch.setattr(modeling_posa_vla, "snapshot_download", snapshot)
+    monkeypatch.setattr(loading, "snapshot_download", snapshot)
     PosaVLAPolicy.from_pretrained("someone/policy", revision="v1", token="t", local_files_only=True)
     files = asked.pop("allow_patterns")
     assert {"config.json", "model.safetensors"} == set(files)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from huggingface_hub import snapshot_download
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from lerobot.policies import PreTrainedPolicy
 from lerobot.policies.common.flow_matching import euler_integrate
@@ -36,12 +35,11 @@ from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 from posa_vla.policy.dataset import anchor_rows, rig_geometry
 from posa_vla.policy.lerobot_run import check_run, check_statistics, renamed_keys
 from posa_vla.policy.processor_posa_vla import InstructionTokenizerStep
-from posa_vla.policy.weights import additions, check_config, load_strictly, read_end_tokens
+from posa_vla.policy.weights import additions, check_config, download, load_strictly, read_end_tokens
 from posa_vla.training.optimiser import check_coverage
 from posa_vla.training.schedule import step_seed
 
 P = TypeVar("P", bound="PosaVLAPolicy")
-HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
 
 class PosaVLAPolicy(PreTrainedPolicy):
@@ -338,7 +336,7 @@ class PosaVLAPolicy(PreTrainedPolicy):
         """
         folder = Path(pretrained_name_or_path)
         if not folder.is_dir():
-            folder = _download(str(pretrained_name_or_path), kwargs)
+            folder = download(str(pretrained_name_or_path), kwargs)
         check_config(folder / CONFIG_NAME, kwargs.get("config"))
         kwargs.setdefault("end_tokens", read_end_tokens(folder / SAFETENSORS_SINGLE_FILE))
         return super().from_pretrained(folder, **{**kwargs, "strict": True})
@@ -348,18 +346,6 @@ class PosaVLAPolicy(PreTrainedPolicy):
         added = additions(Path(model_file).with_name(CONFIG_NAME), model.config)
         load_strictly(model, Path(model_file), [f"network.{name}" for name in sorted(added)])
         return model
-
-
-def _download(name: str, options: dict[str, Any]) -> Path:
-    """Folder of the hub's checkpoint `name`, with those of LeRobot's loading options that are about the hub."""
-    hub = {key: options[key] for key in HUB_OPTIONS if key in options}
-    try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG_NAME, SAFETENSORS_SINGLE_FILE], **hub))
-    except (OSError, ValueError) as error:
-        raise PosaError(
-            f"expected a checkpoint's folder or its name on the hub, found {name!r}, which could not be downloaded "
-            f"({' '.join(str(error).split())}): correct it, or go online once"
-        ) from error
 
 
 def _rank() -> int:

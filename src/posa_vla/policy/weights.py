@@ -4,8 +4,11 @@ import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from lerobot.configs import PreTrainedConfig
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -16,6 +19,19 @@ from posa_vla.policy.configuration_posa_vla import PosaVLAConfig
 
 logger = logging.getLogger(__name__)
 END_TOKENS = "network.end_tokens"
+HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+
+
+def download(name: str, options: dict[str, Any]) -> Path:
+    """Folder of the hub's checkpoint `name`, with those of LeRobot's loading options that are about the hub."""
+    hub = {key: options[key] for key in HUB_OPTIONS if key in options}
+    try:
+        return Path(snapshot_download(name, allow_patterns=[CONFIG_NAME, SAFETENSORS_SINGLE_FILE], **hub))
+    except (OSError, ValueError) as error:
+        raise PosaError(
+            f"expected a checkpoint's folder or its name on the hub, found {name!r}, which could not be downloaded "
+            f"({' '.join(str(error).split())}): correct it, or go online once"
+        ) from error
 
 
 def check_config(path: Path, config: PosaVLAConfig | None) -> None:
