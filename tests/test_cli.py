@@ -1,8 +1,10 @@
 """The command line: help, unknown names, wrong types; and the contract's agreement with LeRobot."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from lerobot.utils import constants
@@ -68,6 +70,48 @@ def test_the_demo_repeats_a_stage_only_if_its_output_is_gone(tmp_path, monkeypat
     (tmp_path / "reference").rmdir()
     demo.main([f"--output={tmp_path}"])
     assert runs == ["eval", "eval"]
+
+
+def test_a_quick_demo_leaves_the_folders_of_the_whole_one_alone(tmp_path, monkeypatch):
+    outputs = {}
+    for size in ("quick", "from_scratch"):
+        monkeypatch.setattr(demo, "run", lambda stage, size=size: outputs.setdefault(size, stage.output) and 1.0)
+        demo.main([f"--output={tmp_path}", f"--{size}=true"])
+    assert outputs == {"quick": tmp_path / "quick" / "demonstrations", "from_scratch": tmp_path / "demonstrations"}
+
+
+SAVES = """#!{python}
+import pathlib, signal, time
+def stop(*_):
+    time.sleep(1)  # longer than subprocess.run would wait
+    pathlib.Path("saved").touch()
+    raise SystemExit(130)
+signal.signal(signal.SIGINT, stop)
+pathlib.Path("ready").touch()
+time.sleep(60)
+"""
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from posa_vla import demo
+sys.executable = "./command"
+demo.run(demo.Stage("train", (), Path("train")))
+"""
+
+
+def test_an_interrupted_demo_lets_its_command_save(tmp_path):
+    command = tmp_path / "command"
+    command.write_text(SAVES.format(python=sys.executable))
+    command.chmod(0o755)
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED], cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    while not (tmp_path / "ready").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal
+    process.wait()
+    assert (tmp_path / "saved").exists()
 
 
 def test_the_demo_runs_the_shipped_policy(tmp_path):

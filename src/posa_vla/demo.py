@@ -33,7 +33,8 @@ class DemoConfig:
     """Args:
     output: folder for the report, the dataset and the checkpoints.
     from_scratch: record demonstrations and train instead of running the reference policy; half an hour.
-    quick: all stages of from_scratch in a minute or two, to see that everything runs; the robot will not succeed.
+    quick: all stages of from_scratch in a minute or two, to see that everything runs; the robot will not succeed. Its
+        output is a folder of its own, OUTPUT/quick.
     seed: of recording and training.
     """
 
@@ -106,6 +107,8 @@ def from_scratch(config: DemoConfig) -> list[Stage]:
 
 def main(argv: list[str]) -> int:
     config = draccus.parse(config_class=DemoConfig, args=argv)
+    if config.quick:
+        config.output = config.output / "quick"
     try:
         config.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -128,7 +131,12 @@ def main(argv: list[str]) -> int:
 def run(stage: Stage) -> float:
     """Seconds the command took; it has said itself what went wrong if it failed."""
     began = time.monotonic()
-    code = subprocess.run([sys.executable, "-m", "posa_vla.cli", *stage.command()]).returncode
+    with subprocess.Popen([sys.executable, "-m", "posa_vla.cli", *stage.command()]) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:  # Ctrl-C reached the command, too: training saves before it ends
+            process.wait()
+            raise
     if code:
         raise PosaError(f"stage {stage.name!r} ended with status {code}: mend what it names and run the demo again")
     return time.monotonic() - began
