@@ -13,8 +13,11 @@ from posa_vla.sim.conditions import CONDITIONS, RANDOMISED, SPLITS, split_pairs
 from posa_vla.sim.env import HOLD_STEPS, TabletopEnv
 from posa_vla.sim.episode import Options
 from posa_vla.sim.families import FAMILIES, get_family, make_expert
+from posa_vla.sim.families.push import drawn_back, on_mark
+from posa_vla.sim.grasping import Grip, object_grip
 from posa_vla.sim.layout import footprint
 from posa_vla.sim.objects import CATEGORIES
+from posa_vla.sim.transfer import Transfer
 
 OTHERS = tuple(name for name in FAMILIES if name != "pick")  # pick has tests of its own
 STILL = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)
@@ -311,6 +314,24 @@ def test_another_object_on_the_mark_is_a_mistake_and_a_target_that_fell_over_doe
     assert env.family.reached(env) == {"touched": False, "pushed": True}
     env.data.qpos[target + 2] += 0.02
     assert not env.family.reached(env)["pushed"]
+    env.close()
+
+
+def test_an_object_that_was_carried_to_the_mark_was_not_pushed():
+    env = TabletopEnv(split="train", image_size=16, family="push", categories=("cube",))
+    env.reset(seed=0)
+    mark, hand = env.fixture_pose("mark")[0], Transfer(env)
+    hand.reset()
+
+    def act():
+        if on_mark(env, 0) and not hand.holding:
+            return hand.withdraw()
+        grip = object_grip(env)
+        return hand.carry(grip, Grip(np.array([*mark[:2], grip.below + 0.003]), 0.0, grip.below))
+
+    infos = play(env, act)
+    assert on_mark(env, 0) and drawn_back(env) and env.stages["touched"]
+    assert not infos[-1]["is_success"] and infos[-1]["mistake"] == "lifted it instead of pushing"
     env.close()
 
 

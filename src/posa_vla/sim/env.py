@@ -88,6 +88,7 @@ class TabletopEnv(Tabletop, gym.Env):
         self.task_description = episode.instruction
         self.lay_out(episode, finger=FINGER_OPEN if self.family.gripper_open else 0.0)
         self._held = 0
+        self.peak = 0.0
         self.stages = dict.fromkeys(self.family.stages, False)
         return self._observation(), {"is_success": False, **self._progress(), "seed": seed}
 
@@ -99,6 +100,7 @@ class TabletopEnv(Tabletop, gym.Env):
             raise PosaError(f"an action is 7 finite numbers in [-1, 1], found shape {action.shape}: {action}")
         self.robot.command(np.clip(action, -1, 1))
         self.advance()
+        self.peak = max(self.peak, self.rise(0))
         reached = self.family.reached(self)
         self.stages = {stage: self.stages[stage] or reached[stage] for stage in self.family.stages}
         self._held = self._held + 1 if reached[self.family.stages[-1]] else 0

@@ -25,7 +25,7 @@ PLATE_JITTER = (0.012, 0.020)  # m, either way in x and y
 BESIDE = 0.13  # m from the plate's centre to where the expert puts things: its open fingers clear the plate
 SPOT_RADIUS = 0.045  # m kept free there, on both sides: the table does not tell which side is asked for
 REGION = (0.075, 0.200, 0.070)  # m: nearest and farthest to the side of the plate's centre, farthest before or behind
-STANDS = 0.012  # m, of its height on the table: neither fallen over nor on top of something
+STANDS = 0.012  # m, of its height on the table: not on top of something; on its side where that is as high
 SET_DOWN = 0.003  # m above the table at which the expert lets go
 
 

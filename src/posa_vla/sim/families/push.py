@@ -28,21 +28,23 @@ APPROACH = 0.02  # m behind the object that the hand comes down at
 UNDER_HAND = 0.022  # m, of the grip site for `hand_fits`: what is lower than 4.4 cm passes under a pushing hand
 AWAY = 0.07  # m from the object's centre at which the hand has drawn back
 FLAT = 0.010  # m, of its height on the table: the object did not fall over
+LIFTED = 0.020  # m above where it stood: no push raises an object by as much
 
 
 class Push(Family):
     """Push the named object onto the mark with closed fingers. No gripper event ever happens.
 
-    Stages: `touched`, the hand touched the object; `pushed`, its centre is on the light middle of the mark, it did
-    not fall over, and the hand has drawn back and touches it no longer. Another object there is a mistake.
+    Stages: `touched`, the hand touched the object; `pushed`, its centre is on the light middle of the mark, it was
+    never lifted and did not fall over, and the hand has drawn back and touches it no longer. Another object there is a
+    mistake, and so is lifting.
     """
 
     name, index = "push", 3
     stages = ("touched", "pushed")
     aim = "the arm has to push that one onto a mark on the table with closed fingers"
     success = (
-        f"the named object's centre is at most {100 * MARK_INNER:.1f} cm from the mark's, and the hand has drawn back "
-        f"by {100 * AWAY:.0f} cm and touches it no longer"
+        f"the named object's centre is at most {100 * MARK_INNER:.1f} cm from the mark's, it was never lifted by "
+        f"{100 * LIFTED:.0f} cm, and the hand has drawn back by {100 * AWAY:.0f} cm and touches it no longer"
     )
     episode_length = 200
     gripper_open = False
@@ -70,10 +72,13 @@ class Push(Family):
         return Layout(objects, {"mark": (*mark, 0.0, 0.0)}, mark)
 
     def reached(self, env: TabletopEnv) -> dict[str, bool]:
-        return {"touched": env.touches(0), "pushed": on_mark(env, 0) and drawn_back(env)}
+        pushed = on_mark(env, 0) and drawn_back(env) and env.peak < LIFTED
+        return {"touched": env.touches(0), "pushed": pushed}
 
     def mistake(self, env: TabletopEnv) -> str:
         assert env.episode is not None
+        if env.peak >= LIFTED:
+            return "lifted it instead of pushing"
         wrong = any(on_mark(env, slot) for slot in range(1, len(env.episode.objects)))
         return "another object is on the mark" if wrong else ""
 
