@@ -183,16 +183,16 @@ def test_options_that_no_scene_has_are_refused_before_anything_is_written(tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_an_evaluation_of_errors_alone_is_no_success(tmp_path, checkpoint, monkeypatch, capsys):
+def test_an_evaluation_with_an_error_is_no_success_for_it_is_not_whole(tmp_path, checkpoint, monkeypatch, capsys):
     from posa_vla.cli import main
 
     def run(config, text):
-        errors = [EpisodeRecord("basic", 0, ERROR, message="no OpenGL")]
-        return {"summary": summarise(errors), "records": [to_json(record) for record in errors]}
+        records = [EpisodeRecord("basic", 0, FAILURE), EpisodeRecord("basic", 1, ERROR, message="no OpenGL")]
+        return {"summary": summarise(records), "records": [to_json(record) for record in records]}
 
     monkeypatch.setattr(command, "run", run)
     assert main(["eval", f"--policy.path={checkpoint}", f"--output={tmp_path}"]) == 2
-    assert "every episode ended in an error, the first in no OpenGL" in capsys.readouterr().err
+    assert "1 of 2 episodes ended in an error and count nowhere, the first in no OpenGL" in capsys.readouterr().err
 
 
 def test_the_revision_is_not_that_of_a_project_the_environment_lies_in(tmp_path, monkeypatch):

@@ -70,6 +70,18 @@ def test_lifting_another_object_is_noticed():
     assert record.other_distance < 0.04 < record.target_distance
 
 
+@pytest.mark.parametrize("after", [0, 4])
+def test_a_policy_whose_action_is_not_finite_has_failed(after):
+    class Broken(FakePolicy):
+        def act(self, observation, task):
+            self.calls = getattr(self, "calls", 0) + 1
+            return super().act(observation, task) * (np.nan if self.calls > after else 1)
+
+    record = run_episode(FakeEnv(episode_length=40), Broken(), Job("basic", 3), fakes.make_expert)
+    assert (record.outcome, record.mistake) == (FAILURE, "an action was not finite")
+    assert record.motion.steps == after
+
+
 def test_anchor_samples_meet_the_truth():
     record = play(3, attention_every=5)
     assert record.anchors["steps"] == list(range(0, record.motion.steps, 5))

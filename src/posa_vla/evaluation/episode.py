@@ -34,6 +34,9 @@ class Policy(Protocol):
     def attention(self, observation: dict[str, Any], task: str) -> Attention: ...
 
 
+NOT_FINITE = "an action was not finite"
+"""A policy's mistake, as a fall would be: the episode has failed."""
+
 Views = Callable[[], dict[str, np.ndarray]]
 """The cameras' pictures for people, as the scene is now."""
 
@@ -94,7 +97,7 @@ def run_episode(
     time is nobody's, it counts neither as the policy's nor as the environment's. An expert from `make_expert`
     tells where the true task anchor is; it does not act.
     """
-    observation, _ = env.reset(seed=job.seed)
+    observation, info = env.reset(seed=job.seed)
     policy.reset(job.seed)
     expert = make_expert(env)
     expert.reset()
@@ -104,14 +107,17 @@ def run_episode(
     policy_seconds = env_seconds = 0.0
     chunk_seconds: list[float] = []
     success = done = False
-    step, mistake, stages = 0, None, {}
+    step, mistake, stages = 0, None, info.get("stages", {})
     while not done:
         observation = observed(observation, policy, env, expert)
         sampler.look(step, observation, task, truth, expert.interaction())
         start = time.perf_counter()
-        action = policy.act(observation, task)
+        action = np.asarray(policy.act(observation, task), np.float32)
         acted = time.perf_counter()
-        observation, _, terminated, truncated, info = env.step(np.asarray(action, np.float32))
+        if not np.isfinite(action).all():
+            mistake = NOT_FINITE
+            break
+        observation, _, terminated, truncated, info = env.step(action)
         env_seconds += time.perf_counter() - acted
         policy_seconds += acted - start
         if policy.planned:

@@ -77,7 +77,8 @@ class EpisodeRecord:
         anchors: samples of predicted and true anchors (see `anchor_error.AnchorTrack`), or None.
         privileged: what the policy was given that no robot has, or None.
         stages: which stages of the task were reached, in order.
-        mistake: the first of the family's known mistakes that was made (`Family.mistake`), or None.
+        mistake: the first of the family's known mistakes that was made (`Family.mistake`), or that an action was not
+            finite, which ends the episode; None: neither.
     """
 
     condition: str
