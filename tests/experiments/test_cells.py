@@ -38,6 +38,8 @@ def test_the_hash_changes_with_every_option_and_with_nothing_else():
 def test_the_evaluation_shows_the_recorded_objects_unless_it_says_otherwise():
     assert cells()[0].eval["categories"] == "cube,can"
     assert cells(eval={"categories": "milk", "conditions": "basic:4"})[0].eval["categories"] == "milk"
+    assert "family" not in cells()[0].eval
+    assert cells(record=CONTENT["record"] | {"family": "box"})[0].eval["family"] == "box"
 
 
 def test_numbers_for_tables():

@@ -13,6 +13,7 @@ from posa_vla.experiments.anchor_tables import UNKNOWN, attention_table, auc, sp
 from posa_vla.experiments.markdown import replace_section
 from posa_vla.experiments.numbers import groups
 from posa_vla.experiments.plots import training_figure
+from posa_vla.experiments.reporting import project_of
 
 MOST, FEW = ({seed: (4 * (seed < solved), 4) for seed in range(4)} for solved in (3, 1))
 """Scenes of the toy: each is met under two conditions by two trainings, always alike."""
@@ -149,6 +150,23 @@ def test_an_unfinished_cell_is_named(project, capsys):
     assert "**Not finished: seed 1 of full, blind.**" in printed
 
 
+def test_columns_without_a_value_are_left_out_and_long_tables_are_folded(project):
+    project.write(tables=["success", "anchors"], variants={"full": {}})
+    assert project.run() == 0
+    content = committed.collect(project.load(), project.output)
+    for cell in content["cells"]:
+        cell["training"] = None
+    text = tables.render(content)
+    assert "| variant | episodes | success [95 %] | each seed | wrong object |" in text
+    assert "training" not in text and "| – |" not in text
+    assert text.count("<details><summary>") == text.count("</details>") == 3
+
+
+def test_the_docs_that_a_file_reports_to(tmp_path):
+    assert project_of(tmp_path / "experiments" / "mine.yaml") == tmp_path
+    assert project_of(tmp_path / "mine.yaml") == tmp_path
+
+
 def test_unfinished_cells_are_named_by_the_seeds_they_lack(project):
     project.write(datasets={"few": {}, "many": {"record": {"episodes": 20}}}, seeds=[0, 2, 10])
     assert project.run(seeds="0", only="full", datasets="many") == 0 and project.run(report=True) == 0
@@ -234,12 +252,12 @@ def test_another_training_of_a_cell_is_named_when_it_replaces_one_and_where_it_i
         **dict.fromkeys(("record", "label", "train", "seeds")),
     )
     assert project.run("speed", seeds="0") == 0 and project.run("speed", report=True) == 0
-    assert "**Another training than in the table it is from: seed 0 of often.**" in capsys.readouterr().out
+    assert "**Trained again, not the policies of the table of toy: seed 0 of often.**" in capsys.readouterr().out
 
     assert project.run(report=True) == 0
     assert "replaced: full-tabletop-0, by another training" in capsys.readouterr().out
     assert project.run("speed", report=True) == 0
-    assert "Another training" not in capsys.readouterr().out
+    assert "Trained again" not in capsys.readouterr().out
 
 
 def test_a_section_without_its_end_is_refused(tmp_path):

@@ -186,6 +186,14 @@ def test_a_training_that_has_not_ended_is_not_taken_over(project):
     assert project.run("peers") == 0 and project.calls().count("train") == 2
 
 
+def test_a_training_whose_checkpoint_was_deleted_is_done_again_where_it_is_needed(project):
+    assert project.run(only="full", seeds="0") == 0
+    shutil.rmtree(project.output / "toy" / "full-tabletop-0" / "train")
+    assert not project.folder("full-tabletop-0").is_trained()
+    project.write("peers", variants={"full": {}}, seeds=[0])
+    assert project.run("peers") == 0 and project.calls().count("train") == 2
+
+
 def test_a_running_command_keeps_the_lock_after_its_runner_is_gone(tmp_path):
     with try_lock(tmp_path) as lock:
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[lock])

@@ -8,7 +8,7 @@ from scipy.stats import mannwhitneyu
 
 from posa_vla.contract import CAMERAS
 from posa_vla.evaluation.records import SUCCESS
-from posa_vla.experiments.markdown import DASH, number, percent, rate, table
+from posa_vla.experiments.markdown import DASH, folded, number, percent, rate, table
 from posa_vla.experiments.numbers import ON_TARGET, Group, middle, on_target, success
 
 FIRST, MEAN, LATE = (f"{CAMERAS[0]}_{when}" for when in ("first", "mean", "late"))
@@ -25,16 +25,22 @@ def anchor_tables(found: Sequence[Group]) -> list[str]:
     by_end = [row for group, rows in known for row in endings(group.title, rows)]
     header = ["variant", "error", "episodes", "success [95 %]", "AUC"]
     return [
-        "Success by the task anchor's error in the head view (fraction of the image's side) at the first frame, before "
-        "anything has happened, in quarters of the episodes; AUC: how often a failed episode's error exceeds a solved "
-        "one's (0.5: chance):",
-        table(header, by_first),
-        "The same by the mean error until the target rises or the episode ends, which also sees what a failure causes: "
-        "it lasts longer, and the hand that misses pushes the target about:",
-        table(header, by_mean),
-        f"Where the policy looks, by how the episode ended (medians; `late`: the last samples of the reach; on "
-        f"target: late error at most {ON_TARGET}):",
-        table(["variant", "ended", "episodes", "first frame", "reach", "late", "on target late"], by_end),
+        folded(
+            "Success by the task anchor's error in the head view (fraction of the image's side) at the first frame, "
+            "before anything has happened, in quarters of the episodes; AUC: how often a failed episode's error "
+            "exceeds a solved one's (0.5: chance)",
+            table(header, by_first),
+        ),
+        folded(
+            "The same by the mean error until the target rises or the episode ends, which also sees what a failure "
+            "causes: it lasts longer, and the hand that misses pushes the target about",
+            table(header, by_mean),
+        ),
+        folded(
+            "Where the policy looks, by how the episode ended (medians; late: the last samples of the reach; on "
+            f"target: late error at most {ON_TARGET})",
+            table(["variant", "ended", "episodes", "first frame", "reach", "late", "on target late"], by_end),
+        ),
     ]
 
 

@@ -10,8 +10,8 @@ from posa_vla.errors import PosaError, unknown_name
 from posa_vla.experiments.spec import Dataset, Experiment, Options
 from posa_vla.options import listed
 
-SCENE = ("categories", "colours", "held_out", "num_distractors")
-"""Options of the scenes that an evaluation takes over from the recording unless it states its own."""
+SCENE = ("family", "categories", "colours", "held_out", "num_distractors")
+"""Options of the task and its scenes that an evaluation takes over from the recording unless it states its own."""
 
 
 @dataclass(frozen=True)

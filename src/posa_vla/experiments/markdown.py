@@ -16,6 +16,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def folded(summary: str, text: str) -> str:
+    """`text` behind a line that opens it on a click."""
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
+
+
 def number(value: float | None, digits: int = 1) -> str:
     return DASH if value is None else f"{value:,.{digits}f}"
 

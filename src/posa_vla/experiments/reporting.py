@@ -11,6 +11,12 @@ from posa_vla.experiments.store import read_json
 DOCUMENT, IMAGES = Path("docs/results.md"), Path("docs/images/experiments")
 
 
+def project_of(path: Path) -> Path:
+    """The folder whose docs/ an experiment's file reports to: above experiments/, or the file's own elsewhere."""
+    folder = path.absolute().parent
+    return folder.parent if folder.name == "experiments" else folder
+
+
 def report(experiment: Experiment, output: Path) -> str:
     """Write results, plots and the document's section; returns what to print."""
     path = committed.results_path(experiment)
@@ -19,7 +25,7 @@ def report(experiment: Experiment, output: Path) -> str:
     after = committed.policies(experiment)
     replaced = [name for name in after if before.get(name, after[name]) != after[name]]
     content = read_json(path) or {}
-    root = experiment.path.absolute().parent.parent
+    root = project_of(experiment.path)
     images = plots.draw(content, root / IMAGES)
     document = root / DOCUMENT
     links = [f"![{image.stem}]({os.path.relpath(image, document.parent)})" for image in images]

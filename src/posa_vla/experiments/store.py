@@ -23,6 +23,8 @@ from posa_vla.experiments.cells import Cell
 
 CELL, STAGES, RESULT, FAILED_FILE, LOCK = "cell.json", "stages.json", "result.json", "failed.json", "lock"
 RECORDINGS, DATASETS, DATASET_FILE = "recordings", "datasets", "dataset.json"
+LAST = Path("checkpoints", "last", "pretrained_model")
+"""A training's checkpoint, below its folder."""
 DONE, FAILED, STALE, STARTED, MISSING, BLOCKED = "done", "failed", "stale", "started", "missing", "blocked"
 """States; `blocked`: the cell whose policy it evaluates is not trained."""
 
@@ -46,7 +48,7 @@ class CellFolder:
     def checkpoint(self) -> Path:
         """Of the policy that is evaluated, its own or the other experiment's."""
         trained = CellFolder(self.cell.policy_of, self.output) if self.cell.policy_of else self
-        return trained.train / "checkpoints" / "last" / "pretrained_model"
+        return trained.train / LAST
 
     @property
     def recording(self) -> Path:
@@ -70,8 +72,7 @@ class CellFolder:
 
     def is_trained(self) -> bool:
         """Whether its training has ended, with the present options."""
-        started = read_json(self.path / CELL) or {}
-        return started.get("train_hash") == self.cell.train_hash and self.stages().get("train", {}).get("done", False)
+        return _is_trained(self.path, self.cell)
 
     def stages(self) -> dict[str, Any]:
         return read_json(self.path / STAGES) or {}
@@ -91,9 +92,8 @@ class CellFolder:
         if self.cell.policy_of or self.train.exists():
             return None
         for path in sorted(self.output.glob(f"*/*/{CELL}")):
-            stage = (read_json(path.parent / STAGES) or {}).get("train", {})
-            same = (read_json(path) or {}).get("train_hash") == self.cell.train_hash
-            if same and path.parent != self.path and stage.get("done"):
+            if path.parent != self.path and _is_trained(path.parent, self.cell):
+                stage = (read_json(path.parent / STAGES) or {})["train"]
                 copy = self.path / "train.partial"
                 shutil.rmtree(copy, ignore_errors=True)
                 shutil.copytree(path.parent / "train", copy, symlinks=True)
@@ -111,6 +111,13 @@ class CellFolder:
         for name in ("eval",) if keep_training else ("eval", "train"):
             shutil.rmtree(self.path / name, ignore_errors=True)
             (self.path / f"{name}.log").unlink(missing_ok=True)
+
+
+def _is_trained(folder: Path, cell: Cell) -> bool:
+    """Whether a folder holds a finished training with the options of `cell`, and its checkpoint is still there."""
+    same = (read_json(folder / CELL) or {}).get("train_hash") == cell.train_hash
+    done = (read_json(folder / STAGES) or {}).get("train", {}).get("done", False)
+    return same and done and (folder / "train" / LAST).exists()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

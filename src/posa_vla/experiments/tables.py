@@ -115,7 +115,7 @@ def look_table(content: dict[str, Any], found: list[Group]) -> list[str]:
     """Where the policy looks before anything has moved; for experiments that train the anchors alone."""
     columns: list[Column] = [
         ("variant", lambda g: g.title),
-        ("scenes", lambda g: f"{g.on_target().trials}"),
+        ("frames", lambda g: f"{g.on_target().trials}"),
         ("looks at the target [95 %]", lambda g: rate(g.on_target())),
         ("each seed", lambda g: ", ".join(percent(value) for value in g.seed_on_target())),
         (
@@ -190,9 +190,7 @@ def basis(content: dict[str, Any], found: Sequence[Group]) -> list[str]:
     revisions = sorted({str(revision) for cell in cells for stage in cell["git"].values() for revision in stage})
     machines = sorted({_machine(cell) for cell in cells})
     sentences = [
-        "Intervals cover the scenes, each of which counts once, however many conditions and trainings met it; "
-        f"differences are paired by scene. Over trainings (where there are {TRAININGS}): Welch's t interval of the "
-        "same difference.",
+        "Intervals are over scenes ([how](experiments.md#reporting)).",
         f"Code: {', '.join(revisions)}. Machine: {'; '.join(machines)}.",
     ]
     data: dict[str, set[str]] = {}
@@ -202,7 +200,8 @@ def basis(content: dict[str, Any], found: Sequence[Group]) -> list[str]:
     if mixed:
         sentences.append(f"**Cells were trained on different recordings of {', '.join(mixed)}.**")
     if again := content.get("trained_again"):
-        sentences.append(f"**Another training than in the table it is from: {_named(content, again)}.**")
+        source = cells[0]["config"]["policy_of"].partition("/")[0]
+        sentences.append(f"**Trained again, not the policies of the table of {source}: {_named(content, again)}.**")
     if content["missing"]:
         sentences.append(f"**Not finished: {_named(content, content['missing'])}.**")
     return [" ".join(sentences), *([content["notes"]] if content["notes"] else [])]
@@ -225,4 +224,7 @@ def _named(content: dict[str, Any], cells: Sequence[str]) -> str:
 
 
 def _grouped(columns: Sequence[Column], found: Sequence[Group]) -> str:
-    return table([name for name, _ in columns], [[show(group) for _, show in columns] for group in found])
+    """A row per group; columns without a single value are left out."""
+    shown = [(name, [show(group) for group in found]) for name, show in columns]
+    filled = [(name, values) for name, values in shown if any(value.strip(f"{DASH}() ") for value in values)]
+    return table([name for name, _ in filled], list(zip(*(values for _, values in filled), strict=True)))
