@@ -36,9 +36,9 @@ LEROBOT = Recipe(steps=100_000, batch_size=8)
 """What lerobot-train does unless told otherwise."""
 
 
-def _small(*policy: str) -> Recipe:
+def _small(*policy: str, rate: str = "1e-3") -> Recipe:
     tiny = RECIPES["tiny"]
-    shared = ("--n_action_steps=8", "--optimizer_lr=1e-3")
+    shared = ("--n_action_steps=8", f"--optimizer_lr={rate}")
     return Recipe(tiny.steps, tiny.batch_size, tiny.after_interaction, (*shared, *policy))
 
 
@@ -52,7 +52,8 @@ SMALL = {
     ),
     "act": _small(
         *("--chunk_size=16", "--pretrained_backbone_weights=null", "--dim_model=128", "--n_heads=4"),
-        *("--dim_feedforward=512", "--n_encoder_layers=2", "--n_vae_encoder_layers=2", "--optimizer_lr_backbone=1e-3"),
+        *("--dim_feedforward=512", "--n_encoder_layers=2", "--n_vae_encoder_layers=2", "--optimizer_lr_backbone=1e-4"),
+        rate="1e-4",
     ),
     "diffusion": _small(
         *("--n_obs_steps=2", "--horizon=16", "--drop_n_last_frames=0", "--do_mask_loss_for_padding=true"),
@@ -62,8 +63,8 @@ SMALL = {
     ),
 }
 """LeRobot's policies from scratch beside `tiny`: its budget, its chunk of 16 actions from now on, its crop of 112
-out of 128 pixels, ten integration steps, one rate for every part; as few parameters as their code allows
-(docs/peers.md). Padded actions are masked as ours are, so that no frame needs to be dropped."""
+out of 128 pixels, ten integration steps, one rate for every part (act diverges with 1e-3); as few parameters as their
+code allows (docs/peers.md). Padded actions are masked as ours are, so that no frame needs to be dropped."""
 
 PEER_RECIPES = ("lerobot", "small")
 
