@@ -1,5 +1,6 @@
 """Running cells with a fake command: what is repeated, what is shared, what a kill or a failure leaves."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -192,6 +193,19 @@ def test_a_training_whose_checkpoint_was_deleted_is_done_again_where_it_is_neede
     assert not project.folder("full-tabletop-0").is_trained()
     project.write("peers", variants={"full": {}}, seeds=[0])
     assert project.run("peers") == 0 and project.calls().count("train") == 2
+
+
+def test_other_weights_behind_the_name_that_training_starts_from_make_a_cell_stale(project):
+    origin = project.root / "mine"
+    origin.mkdir()
+    (origin / "model.safetensors").write_bytes(b"old")
+    project.write(train=CONTENT["train"] | {"policy.path": str(origin)})
+    assert project.run(only="full", seeds="0") == 0
+    assert result(project, "full-tabletop-0")["origin"] == hashlib.sha256(b"old").hexdigest()
+    assert project.folder("full-tabletop-0").state() == DONE and project.folder("full-tabletop-0").is_trained()
+    (origin / "model.safetensors").write_bytes(b"new")
+    assert project.folder("full-tabletop-0").state() == STALE and not project.folder("full-tabletop-0").is_trained()
+    assert project.run(only="full", seeds="0", rerun_stale=True) == 0 and project.calls().count("train") == 2
 
 
 def test_a_running_command_keeps_the_lock_after_its_runner_is_gone(tmp_path):

@@ -42,6 +42,7 @@ def make_result(folder: CellFolder, threads: int) -> dict[str, Any]:
         "versions": results["versions"],
         "machine": results["machine"],
         "finished": results["finished"],
+        "origin": folder.origin,
         "policy": _policy(folder.checkpoint, results),
         "training": None if cell.policy_of else _training(folder),
         "conditions": results["summary"]["conditions"],

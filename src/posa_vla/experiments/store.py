@@ -1,7 +1,7 @@
 """What is on disk about a cell: OUTPUT/EXPERIMENT/CELL/, and OUTPUT/recordings/KEY/ and OUTPUT/datasets/KEY/ for what
 cells share.
 
-cell.json     the configuration it was started with and its hashes
+cell.json     the configuration it was started with, its hashes, and the checksum of the weights it started from
 stages.json   seconds, revisions and commands of each stage so far
 train/ eval/  what the commands write, with train.log and eval.log beside
 result.json   when it has ended; failed.json when it ended badly
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from posa_vla.data.files import write_json
+from posa_vla import reference
+from posa_vla.data.files import file_checksum, write_json
 from posa_vla.errors import PosaError
 from posa_vla.experiments.cells import Cell
 
@@ -58,9 +59,19 @@ class CellFolder:
     def dataset(self) -> Path:
         return self.output / DATASETS / self.cell.dataset_key
 
+    @property
+    def origin(self) -> str | None:
+        """Checksum of the weights that its training starts from; None: from nothing, or from weights not on this disk.
+
+        A name such as `reference` stays while the weights behind it change.
+        """
+        path = self.cell.train.get("policy.path")
+        weights = reference.resolve(Path(path)) / "model.safetensors" if path else None
+        return file_checksum(weights) if weights and weights.is_file() else None
+
     def state(self) -> str:
         started = read_json(self.path / CELL)
-        if started is not None and started.get("hash") != self.cell.hash:
+        if started is not None and (started.get("hash") != self.cell.hash or self._began_elsewhere(started)):
             return STALE
         if (self.path / RESULT).exists():
             return DONE
@@ -72,7 +83,7 @@ class CellFolder:
 
     def is_trained(self) -> bool:
         """Whether its training has ended, with the present options."""
-        return _is_trained(self.path, self.cell)
+        return self._is_trained(self.path)
 
     def stages(self) -> dict[str, Any]:
         return read_json(self.path / STAGES) or {}
@@ -81,18 +92,19 @@ class CellFolder:
         """Write down what is being run; a folder of other options is emptied as far as they differ."""
         self.path.mkdir(parents=True, exist_ok=True)
         before = read_json(self.path / CELL)
-        if before is not None and before.get("hash") != self.cell.hash:
-            self._clear(keep_training=before.get("train_hash") == self.cell.train_hash)
+        if before is not None and (before.get("hash") != self.cell.hash or self._began_elsewhere(before)):
+            same_training = before.get("train_hash") == self.cell.train_hash and not self._began_elsewhere(before)
+            self._clear(keep_training=same_training)
         (self.path / FAILED_FILE).unlink(missing_ok=True)
-        hashes = {"hash": self.cell.hash, "train_hash": self.cell.train_hash}
-        write_json(self.path / CELL, {**hashes, "config": self.cell.config()})
+        facts = {"hash": self.cell.hash, "train_hash": self.cell.train_hash, "origin": self.origin}
+        write_json(self.path / CELL, {**facts, "config": self.cell.config()})
 
     def adopt_training(self) -> str | None:
         """Copy what a cell of any experiment has already trained with the same options, data and seed; its name."""
         if self.cell.policy_of or self.train.exists():
             return None
         for path in sorted(self.output.glob(f"*/*/{CELL}")):
-            if path.parent != self.path and _is_trained(path.parent, self.cell):
+            if path.parent != self.path and self._is_trained(path.parent):
                 stage = (read_json(path.parent / STAGES) or {})["train"]
                 copy = self.path / "train.partial"
                 shutil.rmtree(copy, ignore_errors=True)
@@ -101,6 +113,17 @@ class CellFolder:
                 copy.rename(self.train)
                 return f"{path.parent.parent.name}/{path.parent.name}"
         return None
+
+    def _is_trained(self, folder: Path) -> bool:
+        """Whether a folder holds this cell's finished training, and its checkpoint is still there."""
+        started = read_json(folder / CELL) or {}
+        same = started.get("train_hash") == self.cell.train_hash and not self._began_elsewhere(started)
+        done = (read_json(folder / STAGES) or {}).get("train", {}).get("done", False)
+        return same and done and (folder / "train" / LAST).exists()
+
+    def _began_elsewhere(self, started: dict[str, Any]) -> bool:
+        """Whether a cell.json tells of other weights to start from; older files do not tell."""
+        return "origin" in started and started["origin"] != self.origin
 
     def _clear(self, keep_training: bool) -> None:
         """The result goes first, so that a kill in between leaves no result beside foreign files."""
@@ -111,13 +134,6 @@ class CellFolder:
         for name in ("eval",) if keep_training else ("eval", "train"):
             shutil.rmtree(self.path / name, ignore_errors=True)
             (self.path / f"{name}.log").unlink(missing_ok=True)
-
-
-def _is_trained(folder: Path, cell: Cell) -> bool:
-    """Whether a folder holds a finished training with the options of `cell`, and its checkpoint is still there."""
-    same = (read_json(folder / CELL) or {}).get("train_hash") == cell.train_hash
-    done = (read_json(folder / STAGES) or {}).get("train", {}).get("done", False)
-    return same and done and (folder / "train" / LAST).exists()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
