@@ -8,7 +8,14 @@ from posa_vla.calibration.board import calibrate_board, gather, leave_one_out
 from posa_vla.calibration.boards import View, detect, parse_board
 from posa_vla.calibration.drawing import draw
 from posa_vla.calibration.handeye import INTRINSIC, SHARED, Chain, PoseNoise, Problem, adjust, pose_errors, start
-from posa_vla.calibration.intrinsics import Intrinsics, board_pose, check_focal, distorted, estimate_intrinsics
+from posa_vla.calibration.intrinsics import (
+    Intrinsics,
+    _check_lens,
+    board_pose,
+    check_focal,
+    distorted,
+    estimate_intrinsics,
+)
 from posa_vla.calibration.simulated import SIZE, exact_views, placements, recorded, show
 from posa_vla.errors import PosaError
 
@@ -174,6 +181,24 @@ def test_a_board_seen_from_the_front_only_leaves_the_focal_length_open():
     check_focal(0.019, 30)
     with pytest.raises(PosaError, match=r"uncertain by 3%.* at most 30 degrees"):
         check_focal(0.03, 30)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS, ids=lambda placement: placement.name)
+def test_pictures_resized_without_their_proportions_are_named(placement):
+    rng, scale = np.random.default_rng(6), np.array([224 / SIZE[0], 224 / SIZE[1]])
+    views = noisy(exact_views(placement, BOARD, session(placement, 24)), rng, 0.3)
+    squashed = [View(view.name, view.corners, (view.pixels + 0.5) * scale - 0.5) for view in views]
+    with pytest.raises(PosaError, match=r"squashed: fx \d+, fy \d+ px for 224x224 pictures, a ratio of 0\.7\d .* kept"):
+        estimate_intrinsics(squashed, (224, 224))
+
+
+def test_a_ratio_that_the_views_leave_open_has_two_causes():
+    matrix = np.diag([460.0, 400.0, 1.0])
+    with pytest.raises(PosaError, match=r"seen from the front; .* near and far, and take pictures whose proportions"):
+        _check_lens(matrix, 0.12, SIZE)
+    with pytest.raises(PosaError, match="squashed"):
+        _check_lens(matrix, 0.02, SIZE)
+    _check_lens(np.diag([420.0, 400.0, 1.0]), 0.02, SIZE)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from posa_vla.calibration.boards import parse_board
 from posa_vla.calibration.drawing import draw
 from posa_vla.calibration.simulated import placements, show
 from posa_vla.errors import PosaError
-from posa_vla.rigs import load_rig
+from posa_vla.rigs import JointSource, load_rig
 
 BOARD = "charuco:6x5:40mm:30mm:4x4_50"
 HAND = placements()[3]
@@ -71,6 +71,30 @@ def test_pictures_are_paired_by_number_or_by_name(shots, tmp_path):
     for name in ("shot_2.png", "shot_02.png", "shot_002.png"):
         (tmp_path / name).touch()
     assert [path.name for path in find_pictures(str(tmp_path))] == ["shot_002.png", "shot_02.png", "shot_2.png"]
+
+
+GANTRY = """<mujoco><compiler angle="radian"/><worldbody><body><joint name="slide" type="slide" axis="1 0 0"/>
+<body name="hand" pos="0 0 0.5"><joint name="turn" axis="0 0 1"/></body></body></worldbody></mujoco>"""
+
+
+def test_joints_take_the_place_of_poses_where_the_rigs_pose_comes_from_joints(tmp_path):
+    """So board and dataset have the same frame of the hand, whatever the controller calls its own."""
+    (tmp_path / "arm.xml").write_text(GANTRY)
+    source = JointSource("q", "arm.xml", ("turn", "slide"), body="hand", unit="degrees", folder=tmp_path)
+    pictures = [tmp_path / f"{number}.png" for number in range(2)]
+    poses = table(tmp_path / "q.csv", [(90, 0.2, "1.png"), (0, 0.1, "0.png")], ("turn", "slide", "image"))
+    found = read_board_poses(poses, pictures, source)
+    np.testing.assert_allclose(found[:, :3, 3], [[0.1, 0, 0.5], [0.2, 0, 0.5]], atol=1e-12)
+    np.testing.assert_allclose(found[:, :2, 0], [[1, 0], [0, 1]], atol=1e-12)
+    table(poses, [(np.pi / 2, 0.2), (0, 0.1)], ("turn", "slide"))
+    with pytest.raises(PosaError, match=r"the joints in .* are not those of the rig: .* the unit seems to be radians"):
+        read_board_poses(poses, pictures, source)
+    table(poses, [("", 0.2), (0, 0.1)], ("turn", "slide"))
+    with pytest.raises(PosaError, match="NaN or empty cells"):
+        read_board_poses(poses, pictures, source)
+    table(poses, [(0, 0.2), (0, 0.1)], ("turn", "lift"))
+    with pytest.raises(PosaError, match=r"or the rig's joints turn, slide, found turn, lift"):
+        read_board_poses(poses, pictures, source)
 
 
 def mistakes(rows, tmp_path):

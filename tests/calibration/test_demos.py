@@ -111,6 +111,41 @@ def test_a_replaced_camera_is_said_and_a_new_folder_is_made(dataset, poses, tmp_
     assert f"rig: {rig}, whose camera head is replaced" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        (
+            "--pose.tool=[0,0,0.11]",
+            r"pose\.tool=\[0\.0, 0\.0, 0\.11\] was given, .* pose tool: \[0\.0, 0\.0, 0\.0\]",
+        ),
+        ("--pose.rotation_format=quaternion_xyzw", "exists and has pose rotation_format: quaternion_wxyz"),
+        ("--pose.position=[1,2,3]", r"exists and has pose position: \[0, 1, 2\]"),
+        ("--pose.column=observation.state", "exists and has pose column: ee_pose: leave .* or change the file's pose"),
+        ("--gripper.open=1", r"exists and has gripper open: -1\.0: leave .* or change the file's gripper block"),
+        ("--gripper.closed=0", r"exists and has gripper closed: 1\.0"),
+        ("--gripper.index=5", "exists and has gripper index: 6"),
+    ],
+)
+def test_flags_that_say_otherwise_than_the_rig_file_are_refused(tmp_path, flag, words):
+    path = tmp_path / "arm.yaml"
+    new = open_rig(path, PoseArgs("ee_pose"), GripperArgs("action"))
+    new.with_camera(CAMERA.camera("head", (SIZE, SIZE), "world", (False, False)), "made up")
+    before = path.read_text()
+    with pytest.raises(PosaError, match=words):
+        main(["--dataset.root=nowhere", "--marks=marks.csv", f"--rig={path}", flag])
+    assert path.read_text() == before
+    same = (PoseArgs("ee_pose", tool=[0, 0, 0], rotation=[3, 4, 5, 6]), GripperArgs("action", 6, -1, 1))
+    assert open_rig(path, *same).rig.camera_names == ("head",)
+
+
+def test_a_rig_without_a_gripper_gets_none_in_passing(tmp_path):
+    path = tmp_path / "arm.yaml"
+    new = open_rig(path, PoseArgs("ee_pose"), GripperArgs())
+    new.with_camera(CAMERA.camera("head", (SIZE, SIZE), "world", (False, False)), "made up")
+    with pytest.raises(PosaError, match=r"gripper\.column=action was given, .* exists and has gripper column: none"):
+        open_rig(path, PoseArgs(), GripperArgs("action"))
+
+
 def bad_marks(poses, tmp_path):
     """What is wrong -> (marks, flags, words that the sentence must hold)."""
     good = write_marks(tmp_path / "good.csv", poses)
@@ -130,7 +165,7 @@ def bad_marks(poses, tmp_path):
         "episode.csv": "episode 7",
         "frame.csv": "frame 400",
         "mirrored.csv": "--flip_horizontal=true",
-        "random.csv": "no camera explains",
+        "random.csv": "resized with their proportions kept",
     }
     (tmp_path / "comma.csv").write_text("episode,frame,u,v\n0,1,32,5,24,5\n")
     (tmp_path / "camera.csv").write_text("episode,frame,u,v,camera\n0,1,32.5,24.5,wrist\n")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from label_toy import HEAD, WRIST, command_of, edit, rig
 from scipy.spatial.transform import Rotation
 
 from posa_vla import contract
+from posa_vla.anchors.detectors import DetectorConfig
 from posa_vla.data.labelling import label_dataset
 from posa_vla.errors import PosaError
 
@@ -119,6 +121,23 @@ def test_numbers_that_are_called_roll_pitch_and_yaw_are_no_axis_and_angle(broken
     assert os.listdir(tmp_path) == ["broken"]
 
 
+def test_a_gripper_taken_from_a_joint_beside_it_is_refused(broken, tmp_path):
+    """The sixth joint of an arm that swings between the rig's open and closed passes everything else."""
+
+    def swing(columns):
+        columns[contract.ACTION][:, 5] = columns[contract.ACTION][:, 6]
+
+    edit(broken, swing)
+    names = [*(f"joint{number}" for number in range(1, 7)), "gripper"]
+    edit_features(broken, lambda features: features[contract.ACTION].update(names={"motors": names}))
+    taken = rig(gripper=command_of(index=5, open=-1, closed=1))
+    with pytest.raises(PosaError, match=r"command from action\[5\] \(joint6\), beside action\[6\] \(gripper\)"):
+        label_dataset(broken, taken, tmp_path / "out")
+    assert os.listdir(tmp_path) == ["broken"]
+    label_dataset(broken, rig(), tmp_path / "out")
+    label_dataset(broken, taken, tmp_path / "end", detectors=DetectorConfig(("end",)))
+
+
 def test_a_camera_that_follows_the_hand_without_turning_may_look_past_it(source, tmp_path, capsys):
     """What the inverse of a camera in the world would tell says nothing of one that moves with the hand."""
     behind = np.eye(4)
@@ -160,6 +179,38 @@ def test_a_matrix_the_wrong_way_round_is_explained(source, tmp_path, reading):
     with pytest.raises(PosaError, match=f"'head', but in 100% of the frames if cam_from_mount is {reading}"):
         label_dataset(source, rig(cameras=[camera, WRIST]), tmp_path / "out")
     assert os.listdir(tmp_path) == []
+
+
+def stray(frames: int, matrix: np.ndarray) -> Callable[[dict[str, np.ndarray]], None]:
+    """The hand in so many frames of the first episode half a metre before a camera of this cam_from_world."""
+
+    def change(columns):
+        columns[contract.EE_POSE][:frames, :3] = np.linalg.inv(matrix)[:3] @ [0, 0, 0.5, 1]
+
+    return change
+
+
+def test_a_stray_frame_in_view_does_not_excuse_an_inverted_matrix(broken, tmp_path, capsys):
+    matrix = READINGS["inverted: it seems to hold mount_from_cam"]
+    matrix[3] = [0, 0, 0, 1]
+    inverted = rig(cameras=[{**HEAD, "cam_from_mount": matrix.tolist()}, WRIST])
+    edit(broken, stray(1, matrix))
+    with pytest.raises(PosaError, match=r"is in the view of camera 'head' in 2\.6% .*, but in 9\d% .*inverted"):
+        label_dataset(broken, inverted, tmp_path / "out")
+    assert os.listdir(tmp_path) == ["broken"]
+    edit(broken, stray(10, matrix))  # a camera may look at a part of the workspace
+    label_dataset(broken, inverted, tmp_path / "out")
+    assert re.search(r"'head' in 25\.6% .*, but in 74% .* is inverted.*a part of", capsys.readouterr().err)
+    right = [{**HEAD, "cam_from_mount": TILTED.tolist()}, WRIST]
+    label_dataset(broken, rig(cameras=right), tmp_path / "right")
+    assert "'head'" not in capsys.readouterr().err
+
+
+def test_a_camera_that_hardly_sees_the_hand_is_warned_about(broken, tmp_path, capsys):
+    far_aside = np.array([[1.0, 0, 0, 9], [0, 1.0, 0, 0], [0, 0, 1.0, 1], [0, 0, 0, 1.0]])
+    edit(broken, stray(1, far_aside))
+    label_dataset(broken, rig(cameras=[{**HEAD, "cam_from_mount": far_aside.tolist()}, WRIST]), tmp_path / "out")
+    assert "in the view of camera 'head' in 2.6% of the frames: check its calibration\n" in capsys.readouterr().err
 
 
 def reach_down_and_turn(form: str) -> Callable[[dict[str, np.ndarray]], None]:
@@ -207,7 +258,18 @@ def test_open_and_closed_exchanged_are_doubted(source, tmp_path, capsys):
     assert "begins and ends closed" not in capsys.readouterr().err
     wrong = copy_with_short_grasps(source, tmp_path / "copy")
     label_dataset(wrong, rig(), tmp_path / "out")
-    assert "begins and ends closed in 3 of 3 episodes" in capsys.readouterr().err
+    warning = capsys.readouterr().err
+    assert "begins and ends closed in 3 of 3 episodes" in warning
+    assert "either the arm rests with closed fingers, and all is well, or open and closed are exchanged" in warning
+    assert "posa-vla inspect" in warning and "exchange the two only if it reads 0 there" in warning
+
+
+def test_fingers_whose_rig_opens_them_much_too_far_never_turn(source, tmp_path):
+    width_only = {"width": {"column": contract.STATE, "indices": [6, 7], "open": 0.8}}
+    with pytest.raises(
+        PosaError, match=r"the finger width .* runs from 0 to 0\.08, but the rig says 0\.8 is open .*never"
+    ):
+        label_dataset(source, rig(gripper=width_only), tmp_path / "out")
 
 
 def copy_with_short_grasps(source: Path, root: Path) -> Path:

@@ -100,6 +100,24 @@ def test_measured_fingers_take_the_place_of_a_missing_command(source, tmp_path):
     assert provenance["detectors"]["gripper"]["signal"] == "gripper_width" and provenance["counts"]["closes"] == 3
 
 
+@pytest.mark.parametrize("thick", [0.01, 0.045, 0.065])
+def test_measured_fingers_see_objects_of_any_width(source, tmp_path, thick):
+    """In every episode the object is as wide, or wider in one of them: without a command all have their close."""
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+
+    def grasps(columns):
+        held = np.where(columns["episode_index"] == 0, 0.03, thick)
+        fingers = np.where(columns["frame_index"] >= 6, held, 0.08) / 2
+        columns[contract.STATE][:, 6:] = fingers[:, None] * [1, -1]
+
+    edit(copy, grasps)
+    width_only = {"width": {"column": contract.STATE, "indices": [6, 7], "open": 0.08}}
+    counts = label_dataset(copy, rig(gripper=width_only), tmp_path / "out")["counts"]
+    assert (counts["closes"], counts["episodes_without_interaction"]) == (3, 0)
+    steps = column(tmp_path / "out", contract.STEPS_TO_INTERACTION)
+    assert (steps[column(copy, "frame_index") == 0] == 6).all()
+
+
 def test_an_axis_angle_state_gives_the_same_hand_as_a_quaternion_column(source, tmp_path):
     copy = Path(shutil.copytree(source, tmp_path / "copy"))
 

@@ -52,6 +52,39 @@ def labelled(source, rig, tmp_path_factory) -> Path:
     return root
 
 
+ARM = """<mujoco><compiler angle="radian"/><worldbody><body><joint name="lift" type="slide" axis="0 0 1"/><body>
+ <joint name="turn" axis="0 0 1"/><site name="tip" pos="0.4 0 0.2"/></body></body></worldbody></mujoco>"""
+
+
+def test_a_rig_of_joints_is_opened_without_its_model_beside_it(source, tmp_path, monkeypatch):
+    """Datasets travel to machines that have neither the rig's folder nor a file of that name that is the same arm."""
+    robot, elsewhere, output = tmp_path / "robot", tmp_path / "elsewhere", tmp_path / "out"
+    robot.mkdir()
+    elsewhere.mkdir()
+    (robot / "arm.xml").write_text(ARM)
+    (elsewhere / "arm.xml").write_text(ARM.replace("0.4", "0.9"))
+    joints = {"column": contract.EE_POSE, "names": ["turn", "lift"], "model": "arm.xml", "site": "tip"}
+    rig = load_rig(write_rig(robot / "arm.yaml", pose={"joints": joints}))
+    provenance = label_dataset(source, rig, output)
+    assert "meshdir" not in provenance["robot_model"] and str(tmp_path) not in json.dumps(provenance)
+    expected = open_subject(output, str(robot / "arm.yaml")).hand.matrix
+    shutil.rmtree(robot)
+    monkeypatch.chdir(elsewhere)
+    np.testing.assert_allclose(open_subject(output).hand.matrix, expected, atol=1e-6)
+    (output / contract.ANCHORS_FILE).write_text(json.dumps({**provenance, "robot_model": None}))
+    with pytest.raises(PosaError, match=r"kept no robot model, and says of arm\.xml only .* --rig=FILE\.yaml"):
+        open_subject(output)
+
+
+def test_a_gripper_taken_from_another_number_is_refused(labelled, tmp_path):
+    copy = Path(shutil.copytree(labelled, tmp_path / "copy"))
+    info = json.loads((copy / "meta/info.json").read_text())
+    info["features"][contract.ACTION]["names"] = ["gripper", *(f"joint{number}" for number in range(1, 7))]
+    (copy / "meta/info.json").write_text(json.dumps(info))
+    with pytest.raises(PosaError, match=r"command from action\[6\] \(joint6\), beside action\[0\] \(gripper\)"):
+        open_subject(copy)
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
     return save_policy(tmp_path_factory.mktemp("policy") / "pretrained_model", posa_config(), side=32)

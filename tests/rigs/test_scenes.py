@@ -129,8 +129,22 @@ def test_intrinsics_of_another_image_size_are_noticed(factor):
         parse_rig(changed(cameras=[{**CAMERA, **size, "cam_from_mount": PLACE}], scenes=[]))
 
 
+@pytest.mark.parametrize("size", [(1920, 1080), (960, 540), (1706, 960)])
+def test_intrinsics_of_a_size_that_is_nearly_the_images_are_noticed(size):
+    """3/2, 3/4 and 4/3 of 1280x720, by a lens whose principal point is a little off itself."""
+    lens = {"width": size[0], "height": size[1], "fx": 900.0, "fy": 900.0, "cx": 652.0, "cy": 350.0}
+    with pytest.raises(PosaError, match=r"principal point \(652, 350\) .* belonged to images of 1305x701"):
+        parse_rig(changed(cameras=[{**CAMERA, **lens, "cam_from_mount": PLACE}], scenes=[]))
+
+
 def test_a_crop_moves_the_principal_point_one_way_only():
     parse_rig(changed(cameras=[{**CAMERA, "cx": 40.0, "cam_from_mount": PLACE}], scenes=[]))
+
+
+@pytest.mark.parametrize("principal", [(0.36, 0.64), (0.45, 0.33), (0.35, 0.29), (0.56, 0.57)])
+def test_a_crop_from_elsewhere_or_a_lens_with_an_offset_passes(principal):
+    at = {"cx": CAMERA["width"] * principal[0], "cy": CAMERA["height"] * principal[1]}
+    parse_rig(changed(cameras=[{**CAMERA, **at, "cam_from_mount": PLACE}], scenes=[]))
 
 
 def test_a_camera_that_follows_but_does_not_turn_ignores_the_rotation():

@@ -17,6 +17,9 @@ FARTHEST_CAMERA = 10.0
 OFF_CENTRE = 0.23
 """Share of the image by which a principal point may miss the centre in *both* directions; intrinsics of an image
 of twice or half the size miss it by 0.5 and 0.25, a crop moves it in one direction."""
+OFF_ALIKE, ALIKE = 0.1, 0.04
+"""The same where it misses the centre by the same factor in both directions, to within so much of the image: those of
+an image of 4/3, 3/4 or 2/3 of the size lie at 0.67, 0.37 or 0.33 across and down. A lens's own offset is smaller."""
 UNPLACED = np.full((4, 4), np.nan)
 
 
@@ -61,7 +64,6 @@ class Camera:
                 f"camera {self.name!r}: width, height, fx and fy must be positive and cx and cy finite, "
                 f"got {', '.join(map(str, (*sizes, self.cx, self.cy)))}"
             )
-        self._check_principal_point()
         matrix = np.asarray(self.cam_from_mount, dtype=np.float64)
         if matrix.shape != (4, 4) or not np.isnan(matrix).all():
             problem = rigid_problem(matrix)
@@ -71,16 +73,6 @@ class Camera:
                     f"determinant +1, translation in metres, last row 0 0 0 1), but {problem}: {matrix.tolist()}"
                 )
         object.__setattr__(self, "cam_from_mount", matrix)
-
-    def _check_principal_point(self) -> None:
-        u, v = (self.cx + 0.5) / self.width, (self.cy + 0.5) / self.height
-        if min(abs(u - 0.5), abs(v - 0.5)) > OFF_CENTRE:
-            raise PosaError(
-                f"camera {self.name!r}: the principal point ({self.cx:.0f}, {self.cy:.0f}) lies far from the middle of "
-                f"a {self.width}x{self.height} image, as if fx, fy, cx and cy belonged to images of "
-                f"{2 * self.cx + 1:.0f}x{2 * self.cy + 1:.0f}: give the width and height they were calibrated at, or "
-                "scale all four"
-            )
 
     @property
     def is_placed(self) -> bool:
@@ -145,6 +137,22 @@ class Camera:
         x = (u * self.width - 0.5 - self.cx) / self.fx * depth
         y = (v * self.height - 0.5 - self.cy) / self.fy * depth
         return self.cam_from_world(world_from_ee).inverse().apply(np.stack([x, y, depth], axis=-1))
+
+
+def check_principal_point(camera: Camera) -> None:
+    """An error where the intrinsics seem to belong to images of another size.
+
+    A crop from a corner in the picture's own proportions looks the same, and is refused too.
+    """
+    u, v = (camera.cx + 0.5) / camera.width, (camera.cy + 0.5) / camera.height
+    off = min(abs(u - 0.5), abs(v - 0.5))
+    if off > OFF_CENTRE or (off > OFF_ALIKE and abs(u - v) <= ALIKE):
+        raise PosaError(
+            f"camera {camera.name!r}: the principal point ({camera.cx:.0f}, {camera.cy:.0f}) lies far from the middle "
+            f"of a {camera.width}x{camera.height} image, as if fx, fy, cx and cy belonged to images of "
+            f"{2 * camera.cx + 1:.0f}x{2 * camera.cy + 1:.0f}: give the width and height they were calibrated at, or "
+            "scale all four"
+        )
 
 
 def rigid_problem(matrix: np.ndarray) -> str | None:

@@ -52,7 +52,7 @@ class Interactions:
     Args:
         frames: int64 (E,), ascending and different; the first frame of each.
         closes: bool (E,); True for a close of the gripper.
-        dropped: closes that ended fully shut, left out together with the opening that ends them.
+        dropped: closes in which the fingers came shut, left out together with the opening that ends them.
         events: (E,), what was detected at each of ``frames``.
         merged: events that one of these stands for.
     """

@@ -25,14 +25,16 @@ class BoardConfig:
 
     Args:
         images: folder of pictures, or a pattern such as "shots/*.png"; taken with the arm at rest.
-        poses: CSV or parquet with the columns x, y, z (m) and qw, qx, qy, qz or rx, ry, rz (rad), world_from_ee: a
-            row for each picture in the order of their names, or with a column image.
+        poses: CSV or parquet with the columns x, y, z (m) and qw, qx, qy, qz or rx, ry, rz (rad), world_from_ee of the
+            very frame that the dataset's pose has (flange, tool or link: nothing notices another one), or, where the
+            rig's pose comes from joints, with a column for each of its joints; a row for each picture in the order of
+            their names, or with a column image.
         board: charuco:7x5:30mm:22mm:5x5_100 (squares, side, marker, dictionary) or chessboard:9x6:25mm (inner
             corners, side).
         mount: world (default; the board is on the hand) or end_effector (the board rests in the world).
         rig: rig file to update or, with --pose.* and, if there is one, --gripper.*, to create.
         camera: its name in the dataset, observation.images.NAME.
-        pose: of a new rig: where the dataset's EE pose is.
+        pose: of a new rig: where the dataset's EE pose is, in the frame of the poses above.
         gripper: of a new rig: where the dataset's gripper command is; left out on a robot without a gripper.
         pose_sigma: expected errors of the recorded poses, metres and degrees; by default 0.002 and 0.3.
         flip_horizontal: the dataset stores its pictures mirrored left-right against these.
@@ -64,7 +66,7 @@ def main(argv: list[str]) -> int:
     board = parse_board(config.board)
     rig = open_rig(config.rig, config.pose, config.gripper)
     pictures = find_pictures(config.images)
-    poses = read_board_poses(config.poses, pictures)
+    poses = read_board_poses(config.poses, pictures, rig.rig.pose)
     views, size = read_views(board, pictures)
     noise = PoseNoise(config.pose_sigma[0], float(np.radians(config.pose_sigma[1])))
     result = calibrate_board(views, size, poses, config.mount, noise)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from posa_vla.anchors.pose import RotationFormat, world_from_ee
 from posa_vla.data.label_poses import FARTHEST_POSITION, UNIT_TOLERANCE
 from posa_vla.errors import PosaError
+from posa_vla.rigs import JointSource, PoseSource
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 POSITION = ("x", "y", "z")
@@ -40,27 +41,48 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
 
 
-def read_board_poses(path: Path, pictures: list[Path]) -> np.ndarray:
+def read_board_poses(path: Path, pictures: list[Path], source: PoseSource | JointSource | None = None) -> np.ndarray:
     """world_from_ee (V, 4, 4) of each picture, from a CSV or parquet file.
 
-    Columns: x, y, z (m) and qw, qx, qy, qz or rx, ry, rz (rad); rows in the order of the pictures' names, or a
-    column ``image`` with the name of each.
+    Columns: x, y, z (m) and qw, qx, qy, qz or rx, ry, rz (rad), of the frame that the dataset's pose has; where the
+    rig's ``source`` is joints, its joints' names instead, as the dataset records them. Rows in the order of the
+    pictures' names, or a column ``image`` with the name of each.
     """
     table = _read(path)
-    rotation = next((names for names in ROTATIONS if set(names) <= set(table.column_names)), None)
-    if rotation is None or not set(POSITION) <= set(table.column_names):
+    found = set(table.column_names)
+    rotation = next((names for names in ROTATIONS if {*POSITION, *names} <= found), None)
+    pose = {*POSITION, *rotation} if rotation else set()
+    if isinstance(source, JointSource) and set(source.names) <= found - pose:  # x, y, z may be a gantry's joints
+        return _poses_from_joints(path, _numbers(path, table, source.names)[_pairing(path, table, pictures)], source)
+    if rotation is None:
+        joints = f", or the rig's joints {', '.join(source.names)}" if isinstance(source, JointSource) else ""
         raise PosaError(
-            f"{path}: expected the columns x, y, z (metres) and qw, qx, qy, qz or rx, ry, rz (radians), "
+            f"{path}: expected the columns x, y, z (metres) and qw, qx, qy, qz or rx, ry, rz (radians){joints}, "
             f"found {', '.join(table.column_names)}"
         )
-    try:
-        columns = [np.asarray(table[name].to_numpy(), dtype=np.float64) for name in (*POSITION, *rotation)]
-    except (ValueError, TypeError) as error:
-        raise PosaError(f"{path} holds something else than numbers in its pose columns: {error}") from error
-    poses = np.stack(columns, axis=1)
-    poses = poses[_pairing(path, table, pictures)]
+    poses = _numbers(path, table, (*POSITION, *rotation))[_pairing(path, table, pictures)]
     _check_numbers(path, poses, ROTATIONS[rotation])
     return world_from_ee(poses, ROTATIONS[rotation]).matrix
+
+
+def _numbers(path: Path, table: pa.Table, names: tuple[str, ...]) -> np.ndarray:
+    """(rows, names) of the table's columns."""
+    try:
+        return np.stack([np.asarray(table[name].to_numpy(), dtype=np.float64) for name in names], axis=1)
+    except (ValueError, TypeError) as error:
+        raise PosaError(f"{path} holds something else than numbers in its pose columns: {error}") from error
+
+
+def _poses_from_joints(path: Path, values: np.ndarray, source: JointSource) -> np.ndarray:
+    """world_from_ee (V, 4, 4) from joint values (V, J) as the dataset records them."""
+    from posa_vla.rigs.kinematics import ForwardKinematics
+
+    _check_complete(path, values)
+    kinematics = ForwardKinematics(source)
+    problem = kinematics.problem(values)
+    if problem:
+        raise PosaError(f"the joints in {path} are not those of the rig: {problem}")
+    return kinematics.world_from_ee(values).matrix
 
 
 def _read(path: Path) -> pa.Table:
@@ -98,9 +120,13 @@ def _pairing(path: Path, table: pa.Table, pictures: list[Path]) -> np.ndarray:
     return np.array([rows[picture.name] for picture in pictures])
 
 
-def _check_numbers(path: Path, poses: np.ndarray, form: RotationFormat) -> None:
-    if not np.isfinite(poses).all():
+def _check_complete(path: Path, values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
         raise PosaError(f"{path} holds NaN or empty cells: give a complete pose for each picture")
+
+
+def _check_numbers(path: Path, poses: np.ndarray, form: RotationFormat) -> None:
+    _check_complete(path, poses)
     if np.abs(poses[:, :3]).max() > FARTHEST_POSITION:
         raise PosaError(
             f"{path} has a position of {np.abs(poses[:, :3]).max():.0f}, as if it were in millimetres: expected metres"

@@ -10,6 +10,7 @@ from posa_vla.anchors.interaction import next_event
 from posa_vla.anchors.pose import EE, WORLD, Transform
 from posa_vla.calibration.poses import EpisodePoses
 from posa_vla.data.detection import detect_all, detector_columns
+from posa_vla.data.gripper_names import check_gripper_names
 from posa_vla.data.label_features import check_columns
 from posa_vla.data.tables import read_columns, read_info
 from posa_vla.errors import PosaError
@@ -30,6 +31,7 @@ def read_closes(root: Path, rig: Rig, poses: EpisodePoses) -> np.ndarray:
         )
     info, config = read_info(root), DetectorConfig()
     check_columns(info["features"], rig)
+    check_gripper_names(info["features"], rig.gripper)
     columns = read_columns(root, sorted(detector_columns(info["features"], rig, config)))
     hands = [Transform(WORLD, EE, poses.world_from_ee[episode.rows]) for episode in poses.episodes]
     found = detect_all(columns, info["features"], rig, hands, poses.episodes, config, float(info["fps"]))

@@ -222,7 +222,8 @@ def _misfit(estimate: Estimate | None, clicks: Clicks, lagging: dict[int, Clicks
             return f"{said}, but one does to {other.rms():.1f} px {cause}"
     shown = ", that they show where the gripper will close" if setup.grasp else ""
     return (
-        f"{said}: check that the marks belong to this camera and mount{shown}, and the pose column's frame and indices"
+        f"{said}: check that the marks belong to this camera and mount{shown}, the pose column's frame and indices, "
+        "and that the pictures were resized with their proportions kept, if at all"
     )
 
 

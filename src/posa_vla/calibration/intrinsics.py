@@ -19,6 +19,9 @@ motion of the hand still adds to it)."""
 LONGEST, OBLONG = 8.0, 1.1
 """Image widths of focal length, and ratio of fx to fy, beyond which a solution has run away: its own standard
 deviation is then tiny, and means nothing."""
+SQUASHED_SHARE = 0.05
+"""Standard deviation, as a share, below which a believable focal length has another along the other axis because the
+pictures were squashed: theirs are known to 1 or 2 %, those of views from one side only to 10 % and worse."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,33 @@ def estimate_intrinsics(views: list[View], size: tuple[int, int]) -> Intrinsics:
             break
         good[np.flatnonzero(good)[bad]] = False
     share = float((deviations[:2, 0] / np.diag(matrix)[:2]).max())
-    longest, aspect = float(np.diag(matrix)[:2].max()), float(matrix[0, 0] / matrix[1, 1])
-    if longest > LONGEST * max(size) or not 1 / OBLONG < aspect < OBLONG:
-        raise PosaError(
-            f"the views leave the focal length open (fx {matrix[0, 0]:.0f}, fy {matrix[1, 1]:.0f} px for {size[0]}x"
-            f"{size[1]} pictures): the board was seen from the front; add views tilted by 20 to 50 degrees both ways, "
-            "near and far"
-        )
+    _check_lens(matrix, share, size)
     tilts = [np.degrees(np.arccos(min(abs(cv2.Rodrigues(turn)[0][2, 2]), 1))) for turn in turns]
     check_focal(share, max(tilts), BEGUN_SHARE)
     return Intrinsics(matrix, distortion.ravel()[:DISTORTION_SIZE], good, max(tilts))
+
+
+def _check_lens(matrix: np.ndarray, share: float, size: tuple[int, int]) -> None:
+    """Refuses a lens (3, 3) px that has run away, or that sees squashed pictures.
+
+    Args:
+        share: standard deviation of the focal length, as a share of it.
+    """
+    longest, aspect = float(np.diag(matrix)[:2].max()), float(matrix[0, 0] / matrix[1, 1])
+    runs_away, is_oblong = longest > LONGEST * max(size), not 1 / OBLONG < aspect < OBLONG
+    if not (runs_away or is_oblong):
+        return
+    lens = f"fx {matrix[0, 0]:.0f}, fy {matrix[1, 1]:.0f} px for {size[0]}x{size[1]} pictures"
+    keep = "take pictures whose proportions were kept when they were resized"
+    if not runs_away and share < SQUASHED_SHARE:
+        raise PosaError(
+            f"the pictures seem squashed: {lens}, a ratio of {aspect:.2f} where a camera has 1: {keep}, and resize the "
+            "dataset's in the same way"
+        )
+    raise PosaError(
+        f"the views leave the focal length open ({lens}): the board was seen from the front; add views tilted by 20 to "
+        f"50 degrees both ways, near and far{f', and {keep}' if is_oblong else ''}"
+    )
 
 
 def check_focal(share: float, tilt: float, largest: float = FOCAL_SHARE) -> None:

@@ -1,6 +1,6 @@
 """Rig files: one is created, or one camera of it replaced or added; `posa-vla label` takes the result."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from posa_vla.errors import PosaError
 from posa_vla.rigs import Rig, parse_rig, parse_rig_file, read_rig_file
 
 DECIMALS = 9
+NEW_POSE = {"position": [0, 1, 2], "rotation_format": "quaternion_wxyz"}
+NEW_COMMAND = {"index": 6, "open": -1.0, "closed": 1.0}
+"""What a new rig has where the flags say nothing."""
 PLACEHOLDER = {
     "name": "none", "mount": "world", "width": 1, "height": 1, "fx": 1.0, "fy": 1.0, "cx": 0.0, "cy": 0.0,
     "cam_from_mount": np.eye(4).tolist(),
@@ -22,26 +25,27 @@ PLACEHOLDER = {
 
 @dataclass
 class PoseArgs:
-    """Where a new rig finds the EE pose.
+    """Where a new rig finds the EE pose. What is given for a rig file that exists must be what stands there.
 
     Args:
         column: dataset column, e.g. observation.state.
         position: its indices of x, y, z (metres); by default 0, 1, 2.
         rotation: its indices of the rotation; by default 3, 4, 5, …
         rotation_format: quaternion_wxyz (default), quaternion_xyzw, axis_angle, euler_xyz, or none.
-        tool: metres, the point between the fingertips in the recorded frame: it is marked, and it is labelled.
+        tool: metres, the point between the fingertips in the recorded frame: it is marked, and it is labelled; by
+            default 0, 0, 0.
     """
 
     column: str | None = None
-    position: list[int] = field(default_factory=lambda: [0, 1, 2])
+    position: list[int] | None = None
     rotation: list[int] | None = None
-    rotation_format: str = "quaternion_wxyz"
-    tool: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    rotation_format: str | None = None
+    tool: list[float] | None = None
 
 
 @dataclass
 class GripperArgs:
-    """Where a new rig finds the commanded gripper.
+    """Where a new rig finds the commanded gripper. For a rig file that exists as with the pose.
 
     Args:
         column: dataset column, e.g. action; None: the rig has no gripper.
@@ -51,9 +55,9 @@ class GripperArgs:
     """
 
     column: str | None = None
-    index: int = 6
-    open: float = -1.0
-    closed: float = 1.0
+    index: int | None = None
+    open: float | None = None
+    closed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -119,32 +123,45 @@ def open_rig(path: Path, pose: PoseArgs, gripper: GripperArgs) -> RigFile:
         rig = parse_rig_file(found, path)
         if rig.scenes:
             raise PosaError(f"{path} places its cameras scene by scene: write the calibrated camera there by hand")
-        if pose.column is not None or gripper.column is not None:
-            raise PosaError(
-                f"{path} exists and says where pose and gripper are: leave --pose.* and --gripper.* out, or change the "
-                "file"
-            )
+        _check_flags(path, rig, pose, gripper)
         lines = path.read_text(encoding="utf-8").splitlines()
         length = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
         return RigFile(path, found, rig, tuple(lines[:length]))
     if pose.column is None:
         raise PosaError(f"{path} does not exist yet: a new rig needs --pose.column=COLUMN of the dataset")
-    if gripper.column is None and gripper != GripperArgs():
+    if gripper.column is None and _given(gripper):
         raise PosaError("--gripper.index, open and closed are about a column: give --gripper.column=COLUMN too")
     content: dict[str, Any] = {
         "name": path.stem,
         "cameras": [PLACEHOLDER],
-        "pose": {
-            "column": pose.column,
-            "position": list(pose.position),
-            **({} if pose.rotation is None else {"rotation": list(pose.rotation)}),
-            "rotation_format": pose.rotation_format,
-            **({"tool": list(pose.tool)} if any(pose.tool) else {}),
-        },
+        "pose": {"column": pose.column, **NEW_POSE, **_given(pose)},
     }
     if gripper.column is not None:
-        content["gripper"] = {"command": asdict(gripper)}
+        content["gripper"] = {"command": {"column": gripper.column, **NEW_COMMAND, **_given(gripper)}}
     return RigFile(path, content, parse_rig(content, path.parent))
+
+
+def _given(args: PoseArgs | GripperArgs) -> dict[str, Any]:
+    """The flags that were given, by field."""
+    return {item.name: getattr(args, item.name) for item in fields(args) if getattr(args, item.name) is not None}
+
+
+def _check_flags(path: Path, rig: Rig, pose: PoseArgs, gripper: GripperArgs) -> None:
+    """An error where flags say something else than the rig file that exists: it alone says where pose and gripper are.
+
+    The cameras in it were calibrated with what it says, so it is not changed in passing.
+    """
+    command = None if rig.gripper is None else rig.gripper.command
+    blocks = (("pose", pose, rig.pose), ("gripper", gripper, command))
+    for block, args, source in blocks:
+        for name, value in _given(args).items():
+            found = getattr(source, name, None)
+            if found != (tuple(value) if isinstance(value, list) else value):
+                said = "none" if found is None else list(found) if isinstance(found, tuple) else found
+                raise PosaError(
+                    f"--{block}.{name}={value} was given, but {path} exists and has {block} {name}: {said}: leave "
+                    f"--pose.* and --gripper.* out, or change the file's {block} block and calibrate its cameras again"
+                )
 
 
 def camera_entry(camera: Camera) -> dict[str, Any]:

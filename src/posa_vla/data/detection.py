@@ -209,7 +209,8 @@ def check_found(detection: Detection, counts: Mapping[str, int]) -> None:
         raise PosaError(
             f"the gripper closes on something in none of {counts['episodes']} episodes "
             f"({counts['dropped_closes']} closes ended fully shut): check the rig's gripper column, its open and "
-            f"closed values and shut_width, or for tasks without a grasp {OTHER_DETECTORS}"
+            "closed values and shut_width; if the episodes begin with the object held, give the rig's gripper a "
+            f"measured width, without which that is not seen; or for tasks without a grasp {OTHER_DETECTORS}"
         )
     thresholds = []
     if detection.config.uses(DWELL):

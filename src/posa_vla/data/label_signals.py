@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from posa_vla.anchors.contact import ContactConfig
+from posa_vla.anchors.interaction import finger_signal
 from posa_vla.contract import CONTACT
 from posa_vla.data.features import feature_names
 from posa_vla.data.label_episodes import EpisodeRows, refuse_rows
@@ -36,13 +37,13 @@ def gripper_source(rig: Rig) -> GripperSource:
 
 
 def gripper_signal(columns: Mapping[str, np.ndarray], source: GripperSource, episodes: list[EpisodeRows]) -> np.ndarray:
-    """(N,), 0 open … 1 closed: the command, or the measured width on a robot that records no command.
+    """(N,), 0 open … 1 closed: the command, or how the measured fingers turn on a robot that records no command.
 
     Raises:
         PosaError: it never moves, or never passes between open and closed.
     """
     values, what, low, high = _gripper_values(columns, source, episodes)
-    signal = (values - low) / (high - low)
+    signal = _scaled(values, source, episodes)
     if np.ptp(values) == 0:
         raise PosaError(
             f"{what} is {values[0]:.4g} in all {len(values)} frames: the gripper never moves, or the rig takes another "
@@ -53,7 +54,7 @@ def gripper_signal(columns: Mapping[str, np.ndarray], source: GripperSource, epi
             f"{what} runs from {values.min():.4g} to {values.max():.4g}, but the rig says {low:g} is open and {high:g} "
             "is closed, so it never changes between the two: correct open and closed, the index or the thresholds"
         )
-    least, most = np.percentile(signal, (1, 99))  # a spike is none of the rig's faults
+    least, most = np.percentile((values - low) / (high - low), (1, 99))  # a spike is none of the rig's faults
     if least < -FAR_BEYOND or most > 1 + FAR_BEYOND:
         raise PosaError(
             f"{what} runs from {values.min():.4g} to {values.max():.4g}, but the rig says {low:g} is open and {high:g} "
@@ -66,8 +67,7 @@ def unchecked_gripper_signal(
     columns: Mapping[str, np.ndarray], source: GripperSource, episodes: list[EpisodeRows]
 ) -> np.ndarray:
     """`gripper_signal` for those who look at what it would refuse."""
-    values, _, low, high = _gripper_values(columns, source, episodes)
-    return (values - low) / (high - low)
+    return _scaled(_gripper_values(columns, source, episodes)[0], source, episodes)
 
 
 def _gripper_values(
@@ -83,6 +83,16 @@ def _gripper_values(
     width = finger_width(columns, source, episodes)
     assert width is not None and source.width is not None  # GripperSource wants one of the two
     return width, f"the finger width in {source.width.column}", source.width.open, 0.0
+
+
+def _scaled(values: np.ndarray, source: GripperSource, episodes: list[EpisodeRows]) -> np.ndarray:
+    """The numbers of `_gripper_values` (N,) as a signal, 0 open … 1 closed."""
+    if source.command is not None:
+        command = source.command
+        return (values - command.open) / (command.closed - command.open)
+    assert source.width is not None
+    opened = source.width.open
+    return np.concatenate([finger_signal(values[item.rows], opened, source.thresholds) for item in episodes])
 
 
 def finger_width(

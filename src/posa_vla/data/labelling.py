@@ -4,7 +4,7 @@ import contextlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from posa_vla.anchors.label import EpisodeLabels, label_interactions
 from posa_vla.anchors.pose import Transform
 from posa_vla.contract import ANCHOR_NAMES, ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION, TASK_ANCHOR, TASK_INDEX
 from posa_vla.data.detection import Detection, check_found, describe_detectors, detect_all, detector_columns
+from posa_vla.data.gripper_names import check_gripper_names
 from posa_vla.data.label_checks import (
     Suspect,
     check_gripper_side,
@@ -36,10 +37,12 @@ from posa_vla.data.label_visibility import check_visibility, with_visibility
 from posa_vla.data.rewriting import NewColumn, write_with_columns
 from posa_vla.data.tables import read_columns, read_info
 from posa_vla.errors import PosaError
-from posa_vla.rigs import PoseSource, Rig, load_rig
+from posa_vla.rigs import ROBOT_MODEL, JointSource, PoseSource, Rig, load_rig
 
 GRIPPER_ALONE = DetectorConfig()
 """The paper's own interactions."""
+SOME = 5
+"""Episodes that a warning names."""
 
 
 @dataclass
@@ -148,6 +151,8 @@ def label_dataset(
     check_output(root, output)
     check_features(info["features"], rig, detectors.uses(GRIPPER))
     check_rotation_names(info["features"], rig.pose)
+    if detectors.uses(GRIPPER):
+        check_gripper_names(info["features"], gripper_source(rig))
     keys = {rig.pose.column, "episode_index", "frame_index", *([TASK_INDEX] if rig.scenes else [])}
     keys |= {rig.state_pose.column} if rig.state_pose else set()
     keys |= detector_columns(info["features"], rig, detectors)
@@ -174,9 +179,13 @@ def label_dataset(
     provenance = describe(rig, labels, anchors, found, source=root.resolve().name)
     provenance["visibility"] = visibility
     provenance["workspace"] = workspace_of(hand.apply(np.asarray(rig.pose.tool, dtype=np.float64)))
+    if isinstance(rig.pose, JointSource):
+        from posa_vla.rigs.kinematics import model_text
+
+        provenance[ROBOT_MODEL] = model_text(rig.pose)
     if rig.scenes:
         provenance["scenes"] = dict(Counter(placed.name for placed in rigs))
-    check_interactions(provenance, found)
+    check_interactions(provenance, found, [episode.number for episode in episodes])
     if detectors.uses(GRIPPER):
         signals = [item.gripper for item in found.signals if item.gripper is not None]
         check_gripper_side(signals, gripper_source(rig).thresholds)
@@ -251,14 +260,16 @@ def in_frame_shares(anchors: np.ndarray, cameras: tuple[str, ...]) -> dict[str, 
     }
 
 
-def check_interactions(provenance: Mapping[str, Any], found: Detection) -> None:
-    """An error where no episode has an interaction; a warning where some have none."""
+def check_interactions(provenance: Mapping[str, Any], found: Detection, numbers: Sequence[int]) -> None:
+    """An error where no episode has an interaction; a warning where some have none, by their ``numbers``."""
     counts = provenance["counts"]
     check_found(found, counts)
-    if counts["episodes_without_interaction"]:
+    without = [str(number) for number, item in zip(numbers, found.interactions, strict=True) if not len(item.frames)]
+    if without:
+        some = ", ".join(without[:SOME]) + (", …" if len(without) > SOME else "")
         print(
-            f"warning: {counts['episodes_without_interaction']} of {counts['episodes']} episodes have no "
-            "interaction; their task anchor is unknown",
+            f"warning: {len(without)} of {counts['episodes']} episodes have no interaction ({some}); their task "
+            "anchor is unknown",
             file=sys.stderr,
         )
 

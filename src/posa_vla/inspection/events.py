@@ -100,6 +100,8 @@ def _change(
         kept = f" > {config.shut_width:g} (shut_width), so they hold something" if at_end else ""
         return Decision(frame, GRIPPER, "close" if closes else "open", True, why + at_end + kept)
     if closes:
+        if width is not None and width[end - 1] > config.shut_width:  # on their way to open before the state is
+            at_end = f"; fingers down to {width[frame:end].min():.4f} m apart"
         nothing = f"{why}{at_end} ≤ {config.shut_width:g} (shut_width): they hold nothing"
         return Decision(frame, GRIPPER, "dropped", False, nothing)
     return Decision(frame, GRIPPER, "ignored", False, f"{why}: nothing was held, so nothing is let go")

@@ -14,6 +14,7 @@ from posa_vla.anchors.label import EpisodeLabels, label_interactions
 from posa_vla.anchors.pose import Transform, world_from_ee
 from posa_vla.contract import ANCHORS, ANCHORS_FILE, STEPS_TO_INTERACTION, TASK_INDEX
 from posa_vla.data.detection import contact_sizes, detector_columns, recorded_detectors, resolve, signals_of_each
+from posa_vla.data.gripper_names import check_gripper_names
 from posa_vla.data.label_episodes import EpisodeRows, rig_of_each_episode, split_episodes
 from posa_vla.data.label_features import check_features
 from posa_vla.data.label_poses import hand_poses
@@ -21,7 +22,7 @@ from posa_vla.data.label_signals import finger_width, unchecked_gripper_signal
 from posa_vla.data.tables import read_columns, read_info
 from posa_vla.data.tasks import read_sentences
 from posa_vla.errors import PosaError
-from posa_vla.rigs import GripperSource, PoseSource, Rig, load_rig, parse_rig
+from posa_vla.rigs import GripperSource, JointSource, PoseSource, Rig, load_rig, parse_recorded_rig
 
 GRIPPER_ALONE = DetectorConfig()
 
@@ -107,6 +108,8 @@ def open_subject(root: Path, rig_name: str | None = None, detectors: DetectorCon
         raise PosaError(f"{root} has {ANCHORS_FILE} but no column {ANCHORS}: label it again, or give --rig")
     label_columns = [key for key in (ANCHORS, STEPS_TO_INTERACTION) if features.pop(key, None)]
     check_features(features, rig, with_gripper=rig.gripper is not None or detectors.uses(GRIPPER))
+    if rig.gripper is not None and detectors.uses(GRIPPER):
+        check_gripper_names(features, rig.gripper)
     detected = sorted(detector_columns(features, rig, detectors))
     wanted = [*source_columns(rig), *detected, *(label_columns if stored else ())]
     return subject_of(root, info, rig, read_columns(root, list(dict.fromkeys(wanted))), stored, detectors)
@@ -157,7 +160,7 @@ def _recorded(root: Path) -> tuple[Rig, DetectorConfig]:
     path = root / ANCHORS_FILE
     try:
         provenance = json.loads(path.read_text(encoding="utf-8"))
-        return parse_rig(provenance["rig"]), recorded_detectors(provenance)
+        rig, detectors = parse_recorded_rig(provenance), recorded_detectors(provenance)
     except FileNotFoundError:
         raise PosaError(
             f"{root} has no labels of posa-vla label ({ANCHORS_FILE} is missing): give --rig=NAME or a .yaml file to "
@@ -165,6 +168,13 @@ def _recorded(root: Path) -> tuple[Rig, DetectorConfig]:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PosaError(f"cannot read the rig in {path} ({error}): give --rig=NAME or a .yaml file") from error
+    pose = rig.pose
+    if isinstance(pose, JointSource) and not (pose.kept_model or pose.is_placed):
+        raise PosaError(
+            f"{path} was written by a version that kept no robot model, and says of {pose.model} only that it lay "
+            "beside the rig file: give that file as --rig=FILE.yaml, or label the dataset again"
+        )
+    return rig, detectors
 
 
 def _stored_anchors(root: Path, info: Mapping[str, Any], columns: Mapping[str, np.ndarray], rig: Rig) -> np.ndarray:

@@ -28,7 +28,7 @@ def _gripper(gripper: Gripper) -> list[Panel]:
     low, high = min(0.0, float(signal.min())), max(1.0, float(signal.max()))
     lines = [Line(signal, "ink")]
     panels = [Panel("gripper", lines, low, high, rules=(config.open_below, config.close_above), note="1 is closed")]
-    if gripper.width is not None and gripper.source.command is not None:
+    if gripper.width is not None:
         width = 1000 * gripper.width
         top = max(float(width.max()), 1.0)
         rule = (1000 * config.shut_width,)

@@ -3,7 +3,7 @@
 One YAML file per set-up. `load_rig` takes the name of one that ships with the package, or a path.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -11,13 +11,16 @@ from typing import Any
 
 import yaml
 
-from posa_vla.anchors.camera import Camera
+from posa_vla.anchors.camera import Camera, check_principal_point
 from posa_vla.anchors.interaction import InteractionConfig
 from posa_vla.contract import OBS_STATE
 from posa_vla.errors import PosaError, unknown_name
 from posa_vla.rigs.parsing import build, list_of, mapping_of, to_plain
 from posa_vla.rigs.scenes import Scene, choose_scene, plain
 from posa_vla.rigs.sources import GripperCommand, GripperSource, GripperWidth, JointSource, PoseSource
+
+ROBOT_MODEL = "robot_model"
+"""Key of the labels' provenance: the joints' robot model as text: a labelled dataset needs no file beside it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Rig:
         if not names or len(set(names)) != len(names):
             raise PosaError(f"rig {self.name!r}: expected cameras with different names, got {list(names)}")
         for camera in self.cameras:
+            check_principal_point(camera)
             if camera.mount == "end_effector" and not self.pose.has_rotation:
                 raise PosaError(
                     f"camera {camera.name!r} turns with the hand, but the pose has no rotation (rotation_format: none):"
@@ -173,6 +177,19 @@ def parse_rig(content: Any, folder: Path | None = None) -> Rig:
     return Rig(**top)
 
 
+def parse_recorded_rig(provenance: Mapping[str, Any]) -> Rig:
+    """The rig in a labelled dataset's provenance, with the robot model that is kept there.
+
+    Raises:
+        KeyError: the provenance has no rig.
+        PosaError: its rig is damaged.
+    """
+    rig = parse_rig(provenance["rig"])
+    if not isinstance(rig.pose, JointSource):
+        return rig
+    return replace(rig, pose=replace(rig.pose, kept_model=provenance.get(ROBOT_MODEL)))
+
+
 def _pose(content: Any, folder: Path | None) -> PoseSource | JointSource:
     if not isinstance(content, dict) or "joints" not in content:
         return build(PoseSource, content, "pose")
@@ -191,6 +208,7 @@ def _gripper(content: Any) -> GripperSource:
 
 
 __all__ = [
+    "ROBOT_MODEL",
     "GripperCommand",
     "GripperSource",
     "GripperWidth",
@@ -199,6 +217,7 @@ __all__ = [
     "Rig",
     "Scene",
     "load_rig",
+    "parse_recorded_rig",
     "parse_rig",
     "parse_rig_file",
     "read_rig_file",

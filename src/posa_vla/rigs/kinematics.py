@@ -24,9 +24,9 @@ class ForwardKinematics:
     def __init__(self, source: JointSource):
         mujoco = _mujoco()
         self.source = source
-        self.path = source.model_path()
+        self.path = Path(source.model) if source.kept_model else source.model_path()
         self._mujoco = mujoco
-        self._model = model_without_shapes(self.path)
+        self._model = model_without_shapes(source)[1]
         self._data = mujoco.MjData(self._model)
         joints = [self._find("joint", name) for name in source.names]
         self._addresses = np.array([self._model.jnt_qposadr[joint] for joint in joints])
@@ -91,15 +91,27 @@ class ForwardKinematics:
         return int(found)
 
 
-def model_without_shapes(path: Path) -> Any:
-    """The compiled model's bodies, joints and sites; nothing that needs a mesh or texture file."""
+def model_without_shapes(source: JointSource) -> tuple[Any, Any]:
+    """The bodies, joints and sites of the kept model, else of the model's file, as MuJoCo's specification and compiled;
+    nothing that needs a mesh or texture file."""
     mujoco = _mujoco()
+    path = None if source.kept_model else source.model_path()
     try:
-        spec = mujoco.MjSpec.from_file(str(path))
+        text = source.kept_model
+        spec = mujoco.MjSpec.from_string(text) if text else mujoco.MjSpec.from_file(str(path))
         _strip(spec)
-        return spec.compile()
+        return spec, spec.compile()
     except ValueError as error:
-        raise PosaError(f"MuJoCo cannot read the robot model {path}: {str(error).splitlines()[0]}") from error
+        what = path or f"{source.model} that is kept with the labels"
+        raise PosaError(f"MuJoCo cannot read the robot model {what}: {str(error).splitlines()[0]}") from error
+
+
+def model_text(source: JointSource) -> str:
+    """The model's bodies, joints and sites as MJCF that needs no other file and names no folder.
+
+    MuJoCo writes six digits: poses from it are off by micrometres.
+    """
+    return str(model_without_shapes(source)[0].to_xml())
 
 
 def _strip(spec: Any) -> None:
@@ -109,6 +121,7 @@ def _strip(spec: Any) -> None:
     for items in references + shapes:
         for item in list(items):
             spec.delete(item)
+    spec.meshdir = spec.texturedir = ""
     spec.compiler.fusestatic = False  # a URDF's fixed links would lose their names
     spec.compiler.inertiafromgeom = 0  # there are no geoms left to take it from
     spec.compiler.boundmass, spec.compiler.boundinertia = 1e-3, 1e-6  # any: MuJoCo wants some of a moving body

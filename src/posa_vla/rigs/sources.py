@@ -81,6 +81,7 @@ class JointSource:
             angles; None: ones.
         tool: the point between the fingertips in the EE frame, metres: that point is the anchor.
         folder: what a relative ``model`` is relative to; no field of the file.
+        kept_model: the model itself, as MJCF, where the rig comes from a labelled dataset; no field of the file.
     """
 
     column: str
@@ -94,6 +95,7 @@ class JointSource:
     scales: tuple[float, ...] = None  # type: ignore[assignment]
     tool: tuple[float, ...] = NO_TOOL
     folder: Path | None = field(default=None, compare=False, metadata={"in_file": False})
+    kept_model: str | None = field(default=None, compare=False, repr=False, metadata={"in_file": False})
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -122,12 +124,23 @@ class JointSource:
     def has_rotation(self) -> bool:
         return True
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether it is known where to look for the model's file."""
+        known = self.folder is not None or Path(self.model).is_absolute()
+        return known or self.model.startswith(PACKAGE_PREFIX)
+
     def model_path(self) -> Path:
         """The model's file, which must exist."""
         if self.model.startswith(PACKAGE_PREFIX):
             path = _in_package(self.model.removeprefix(PACKAGE_PREFIX))
-        else:
+        elif self.is_placed:
             path = (self.folder or Path()) / self.model
+        else:
+            raise PosaError(
+                f"the robot model {self.model} lies beside a rig file, and nothing says where that is: load the rig "
+                f"from its file, or name the model by its whole path or as {PACKAGE_PREFIX}NAME/PATH"
+            )
         if not path.is_file():
             raise PosaError(
                 f"there is no robot model {path}: model: takes a file relative to the rig file, or "
