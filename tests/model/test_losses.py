@@ -97,9 +97,8 @@ def test_pooled_features_are_the_mean_over_cameras_and_zero_when_empty():
     patches = torch.arange(2 * 2 * 3, dtype=torch.float32).view(2, 2, 3, 1)
     positives = torch.zeros(2, 2, 3, dtype=torch.bool)
     positives[0, 0, 1] = positives[0, 1, 2] = True
-    v, present = pooled_anchor_features(patches, positives)
+    v = pooled_anchor_features(patches, positives)
     assert v[:, 0].tolist() == [(1 + 5) / 2, 0.0]
-    assert present.tolist() == [True, False]
 
 
 def test_flow_loss_leaves_padding_out():

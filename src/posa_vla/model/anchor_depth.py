@@ -49,7 +49,7 @@ class DepthHead(nn.Module):
 
 
 def depth_loss(depth: Tensor, anchors: Tensor, weight: Tensor, seen: Tensor) -> Tensor:
-    """Huber loss of log-depths, mean over the anchors that are seen.
+    """Smooth L1 of log-depths, linear from 10 % on with a slope of 1; mean over the anchors that are seen.
 
     In logarithms an error counts by its share of the distance. In metres a camera over the table, four times as far
     away as the one on the hand, would have sixteen times the say, while the same pixel error costs it no more.

@@ -26,7 +26,7 @@ def focal_loss(logits: Tensor, targets: Tensor, weight: Tensor, known: Tensor, g
     return (per_map * weight * known).sum() / known.sum().clamp(min=1)
 
 
-def pooled_anchor_features(patches: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
+def pooled_anchor_features(patches: Tensor, positives: Tensor) -> Tensor:
     """v of Eq. 6: mean patch feature over Ω+, pooled over the cameras that see the anchor.
 
     Args:
@@ -34,12 +34,12 @@ def pooled_anchor_features(patches: Tensor, positives: Tensor) -> tuple[Tensor, 
         positives: Ω+ (B, C, P), bool or weights in [0, 1].
 
     Returns:
-        v (B, D), zero where Ω+ is empty in every camera; present (B,) bool.
+        v (B, D), zero where Ω+ is empty in every camera.
     """
     inside = positives.to(patches.dtype)
     count = inside.sum((1, 2))
     total = torch.einsum("bcp,bcpd->bd", inside, patches)
-    return total / count.clamp(min=1e-3).unsqueeze(-1), count > 0
+    return total / count.clamp(min=1e-3).unsqueeze(-1)
 
 
 def gather(x: Tensor) -> Tensor:

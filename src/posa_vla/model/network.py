@@ -298,8 +298,8 @@ class PosaNetwork(nn.Module):
         return anchor_maps(anchors, grid, (config.aspect, 1.0), config.sigma_task, config.sigma_end)
 
     def _contrastive(self, sight: Sight, omega: Tensor, task: Tensor) -> Tensor:
-        v_task, _ = pooled_anchor_features(sight.patches, omega[:, :, TASK_ANCHOR])
-        v_end, _ = pooled_anchor_features(sight.patches, omega[:, :, END_ANCHOR])
+        v_task = pooled_anchor_features(sight.patches, omega[:, :, TASK_ANCHOR])
+        v_end = pooled_anchor_features(sight.patches, omega[:, :, END_ANCHOR])
         end_text = sight.end_text
         if not self.config.end_anchor:
             v_end, end_text = torch.zeros_like(v_end), torch.zeros_like(end_text)
