@@ -88,7 +88,7 @@ class TabletopEnv(Tabletop, gym.Env):
         self.task_description = episode.instruction
         self.lay_out(episode, finger=FINGER_OPEN if self.family.gripper_open else 0.0)
         self._held = 0
-        self.peak = 0.0
+        self.peak = 0.0  # m that the named object has risen at most
         self.stages = dict.fromkeys(self.family.stages, False)
         return self._observation(), {"is_success": False, **self._progress(), "seed": seed}
 
