@@ -79,10 +79,8 @@ def finger_signal(width: np.ndarray, open_width: float, config: InteractionConfi
     """
     closing = 1 - width / open_width  # 0 open … 1 shut
     signal = np.empty(len(closing))
-    low = float("nan")  # the window's open edge
+    low = closing[0] - SWING if closing[0] >= config.close_above else closing[0]  # the window's open edge
     for t, now in enumerate(closing.tolist()):
-        if t == 0:
-            low = now - SWING if now >= config.close_above else now
         low = min(max(low, now - SWING), now)
         signal[t] = (now - low) / SWING
     return signal

@@ -71,7 +71,7 @@ class CellFolder:
 
     def state(self) -> str:
         started = read_json(self.path / CELL)
-        if started is not None and (started.get("hash") != self.cell.hash or self._began_elsewhere(started)):
+        if started is not None and not (started.get("hash") == self.cell.hash and self._same_training(started)):
             return STALE
         if (self.path / RESULT).exists():
             return DONE
@@ -92,9 +92,10 @@ class CellFolder:
         """Write down what is being run; a folder of other options is emptied as far as they differ."""
         self.path.mkdir(parents=True, exist_ok=True)
         before = read_json(self.path / CELL)
-        if before is not None and (before.get("hash") != self.cell.hash or self._began_elsewhere(before)):
-            same_training = before.get("train_hash") == self.cell.train_hash and not self._began_elsewhere(before)
-            self._clear(keep_training=same_training)
+        if before is not None:
+            same_training = self._same_training(before)
+            if not same_training or before.get("hash") != self.cell.hash:
+                self._clear(keep_training=same_training)
         (self.path / FAILED_FILE).unlink(missing_ok=True)
         facts = {"hash": self.cell.hash, "train_hash": self.cell.train_hash, "origin": self.origin}
         write_json(self.path / CELL, {**facts, "config": self.cell.config()})
@@ -116,14 +117,14 @@ class CellFolder:
 
     def _is_trained(self, folder: Path) -> bool:
         """Whether a folder holds this cell's finished training, and its checkpoint is still there."""
-        started = read_json(folder / CELL) or {}
-        same = started.get("train_hash") == self.cell.train_hash and not self._began_elsewhere(started)
+        same = self._same_training(read_json(folder / CELL) or {})
         done = (read_json(folder / STAGES) or {}).get("train", {}).get("done", False)
         return same and done and (folder / "train" / LAST).exists()
 
-    def _began_elsewhere(self, started: dict[str, Any]) -> bool:
-        """Whether a cell.json tells of other weights to start from; older files do not tell."""
-        return "origin" in started and started["origin"] != self.origin
+    def _same_training(self, started: dict[str, Any]) -> bool:
+        """Whether a cell.json is of the same training, from the same weights; older files do not tell these."""
+        same_weights = "origin" not in started or started["origin"] == self.origin
+        return started.get("train_hash") == self.cell.train_hash and same_weights
 
     def _clear(self, keep_training: bool) -> None:
         """The result goes first, so that a kill in between leaves no result beside foreign files."""

@@ -6,7 +6,6 @@ A manifest of sizes and SHA-256 sums tells a file that was damaged later.
 """
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from posa_vla.data.files import sync_folder
+from posa_vla.data.files import file_checksum, sync_folder
 from posa_vla.errors import PosaError
 
 PRETRAINED_MODEL, TRAINING_STATE, LAST = "pretrained_model", "training_state", "last"
@@ -108,7 +107,7 @@ class Checkpoints:
 def write_manifest(folder: Path) -> None:
     """List every file of `folder` with its size and SHA-256 in `MANIFEST`."""
     entries = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": file_checksum(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -125,13 +124,8 @@ def verify(folder: Path) -> None:
         size = path.stat().st_size
         if size != expected["bytes"]:
             raise PosaError(f"{path} is damaged: expected {expected['bytes']} bytes, found {size}")
-        if sha256(path) != expected["sha256"]:
+        if file_checksum(path) != expected["sha256"]:
             raise PosaError(f"{path} is damaged: its content does not match the checksum it was saved with")
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_tree(folder: Path) -> None:
